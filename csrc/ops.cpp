@@ -1,0 +1,16 @@
+// Every operator's schema, in one place. Back ends register their kernels in cpu/ and cuda/.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(pokegan, library) {
+  library.def(
+      "batch_gather(Tensor images, Tensor indices, Tensor? flip, Tensor? shift, "
+      "int[] background, ScalarType dtype) -> Tensor");
+}
+
+// Importing the module is what registers the operators; it holds nothing else.
+extern "C" PyMODINIT_FUNC PyInit__C(void) {
+  static PyModuleDef definition = {
+      PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&definition);
+}
