@@ -17,10 +17,22 @@ _LAZY = {
     "load": "pokegan.training.generator",
     "prepare": "pokegan.data",
     "recipes": "pokegan.recipes",
-    "train": "pokegan.training.trainer",
+    "resume": "pokegan.training.session",
+    "train": "pokegan.training.session",
 }
 
-__all__ = sorted([*_LAZY, "__version__"])
+__all__ = [
+    "Generator",
+    "PackedImages",
+    "Run",
+    "RunConfig",
+    "__version__",
+    "load",
+    "prepare",
+    "recipes",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,4 +52,5 @@ if TYPE_CHECKING:
     from pokegan.data import prepare
     from pokegan.data.packed import PackedImages
     from pokegan.training.generator import Generator, load
-    from pokegan.training.trainer import Run, train
+    from pokegan.training.session import resume, train
+    from pokegan.training.trainer import Run

@@ -1,0 +1,64 @@
+"""`pokegan generate`: new creatures from a run, a checkpoint or a weight file."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "generate",
+        parents=[common],
+        help="make new creatures",
+        description="Make new creatures. Picture i of a seed is the same in every command.",
+    )
+    parser.add_argument(
+        "source", metavar="RUN", help="a run folder, a checkpoint .pt or a .safetensors"
+    )
+    parser.add_argument("-n", type=int, default=16, metavar="N", help="how many (default: 16)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("creatures"),
+        metavar="DIR",
+        help="folder of the pictures (default: creatures)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first")
+    parser.add_argument(
+        "--truncation",
+        type=float,
+        metavar="T",
+        help="keep latents within [-T, T]: smaller is safer and less varied",
+    )
+    parser.add_argument("--grid", action="store_true", help="one grid.png instead of singles")
+    parser.add_argument("--columns", type=int, metavar="N", help="of the grid (default: square)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the pictures and print where they are."""
+    from pokegan.errors import ConfigError
+    from pokegan.render.pictures import save_grid, save_picture
+    from pokegan.training.generator import load
+    from pokegan.training.hardware import choose_device
+
+    if args.columns is not None and args.columns < 1:
+        raise ConfigError(f"--columns {args.columns}: at least 1 is wanted")
+    if args.out.exists() and not args.out.is_dir():
+        raise ConfigError(f"--out {args.out}: is a file; a folder is wanted")
+    generator = load(args.source, str(choose_device(args.device)))
+    pictures = generator.sample(args.n, args.seed, args.truncation, args.first)
+    if args.grid:
+        path = args.out / "grid.png"
+        save_grid(pictures, path, columns=args.columns)
+        print(path)
+        return 0
+    for number, picture in enumerate(pictures, start=args.first):
+        save_picture(picture, args.out / f"seed-{args.seed}-{number:05d}.png")
+    print(f"{len(pictures)} pictures in {args.out}")
+    return 0

@@ -1,0 +1,150 @@
+"""`pokegan train`: a new run, or `--resume` of one."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pokegan import recipes
+from pokegan.config import RunConfig, Setting, override, settings
+from pokegan.errors import ConfigError
+
+RESUMABLE = (
+    "length.epochs",
+    "length.kimg",
+    "length.steps",
+    "training.device",
+    "output.checkpoint_every",
+    "output.keep_checkpoints",
+    "output.log_every",
+)
+
+
+def add_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    common: argparse.ArgumentParser,
+    arguments: Sequence[str] = (),
+) -> None:
+    """Add the command; its defaults shown are those of the recipe named in `arguments`."""
+    named = next((word for word in arguments[1:] if word in recipes.RECIPES), recipes.DEFAULT)
+    defaults = recipes.get(named)
+    parser = commands.add_parser(
+        "train",
+        parents=[common],
+        help="train a GAN on pictures",
+        description="Train a GAN on pictures. With no argument: the house DCGAN on the demo set.",
+        epilog=f"The defaults shown are those of the recipe {named}.",
+    )
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help=f"one of {', '.join(recipes.RECIPES)}"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="continue this run folder")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
+    for entry in settings():
+        _add_setting(parser, entry, defaults)
+    for network in ("generator", "discriminator"):
+        _add_network(parser, network, defaults)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, print where things are, and return the exit code."""
+    from pokegan.training.session import resume, train
+
+    changes = {
+        entry.path: getattr(args, entry.path)
+        for entry in settings()
+        if getattr(args, entry.path) is not None
+    }
+    if args.resume is not None:
+        _check_resume(args, changes)
+        done = resume(args.resume, changes, print)
+    else:
+        config = override(recipes.get(args.recipe or recipes.DEFAULT), changes)
+        done = train(_with_networks(config, args).validated(), args.out, print)
+    kimg = done.images / 1000
+    print(f"\ndone      {done.steps:,} steps, {kimg:g} kimg in {done.seconds:.0f} s")
+    print(f"samples   {done.grid}")
+    print(f"animation {done.animation}")
+    print(f"weights   {done.weights}")
+    print(f"next      pokegan generate {done.folder} -n 16 --out creatures")
+    if done.signal is None:
+        return 0
+    print(f"stopped by {done.signal.name}; continue with: pokegan train --resume {done.folder}")
+    return 128 + done.signal
+
+
+def _add_setting(parser: argparse.ArgumentParser, entry: Setting, defaults: RunConfig) -> None:
+    value = entry.value_in(defaults)
+    shown = "off" if value is False else "on" if value is True else value
+    text = entry.metadata["help"].replace("%", "%%")
+    if value not in (None, ""):
+        unit = f" {entry.metadata['unit']}" if entry.metadata["unit"] else ""
+        text += f" (default: {shown}{unit})"
+    if entry.kind is bool:
+        action: Any = argparse.BooleanOptionalAction
+        parser.add_argument(entry.flag, dest=entry.path, action=action, default=None, help=text)
+        return
+    choices = entry.metadata["choices"] or None
+    metavar = None if choices else {int: "N", float: "X", str: "TEXT"}[entry.kind]
+    parser.add_argument(
+        entry.flag, dest=entry.path, type=entry.kind, choices=choices, metavar=metavar, help=text
+    )
+
+
+def _add_network(parser: argparse.ArgumentParser, network: str, defaults: RunConfig) -> None:
+    rate = getattr(defaults, f"{network}_optimizer").lr
+    options = dict(getattr(defaults, network).options)
+    parser.add_argument(
+        f"--{network}-lr", type=float, metavar="X", help=f"Adam's learning rate (default: {rate:g})"
+    )
+    parser.add_argument(
+        f"--{network}-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"an option of the network, VALUE as JSON (default: {options})",
+    )
+
+
+def _with_networks(config: RunConfig, args: argparse.Namespace) -> RunConfig:
+    import dataclasses
+    import json
+
+    for name in ("generator", "discriminator"):
+        network, optimizer = getattr(config, name), getattr(config, f"{name}_optimizer")
+        options = dict(network.options)
+        for pair in getattr(args, f"{name}_option"):
+            key, equals, text = pair.partition("=")
+            if not equals:
+                raise ConfigError(f"--{name}-option {pair}: KEY=VALUE is wanted")
+            try:
+                options[key] = json.loads(text)
+            except ValueError:
+                options[key] = text
+        rate = getattr(args, f"{name}_lr")
+        parts: dict[str, Any] = {
+            name: dataclasses.replace(network, options=options),
+            f"{name}_optimizer": optimizer
+            if rate is None
+            else dataclasses.replace(optimizer, lr=rate),
+        }
+        config = dataclasses.replace(config, **parts)
+    return config
+
+
+def _check_resume(args: argparse.Namespace, changes: dict[str, Any]) -> None:
+    """Refuse what a run cannot change once it has begun."""
+    flags = {entry.path: entry.flag for entry in settings()}
+    wrong = [flags[path] for path in changes if path not in RESUMABLE]
+    for name in ("generator", "discriminator"):
+        wrong += [f"--{name}-lr"] if getattr(args, f"{name}_lr") is not None else []
+        wrong += [f"--{name}-option"] if getattr(args, f"{name}_option") else []
+    wrong += ["--out"] if args.out is not None else []
+    wrong += [f"the recipe {args.recipe}"] if args.recipe is not None else []
+    if wrong:
+        allowed = ", ".join(flags[path] for path in RESUMABLE)
+        raise ConfigError(
+            f"--resume goes on with the run's own settings; leave out {wrong[0]} "
+            f"(only {allowed} can change)"
+        )

@@ -1,0 +1,1 @@
+"""What a run records about itself: statistics, progress, time, memory. Knows no trainer."""

@@ -1,0 +1,1 @@
+"""Networks: plain modules with plain arguments. No config objects, no losses."""

@@ -1,0 +1,170 @@
+"""The progress of a run as a GIF, made from the sample grids that lie on disk.
+
+Two passes over the chosen files, one full-size picture at a time. One palette serves all frames:
+measured on 120 grids of 530 px it gives files a third smaller than a palette a frame at the same
+error, and a still background does not flicker.
+"""
+
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pokegan.errors import PokeganError
+from pokegan.files import atomic_path
+
+HOLD_MS = 1500  # how long the last frame stands
+LONGEST_MS = 500  # a run of three epochs should not stand still for seconds
+SHORTEST_MS = 20  # browsers slow down anything shorter to 100 ms
+COLOURS = 255  # one index stays free: Pillow marks pixels that do not change with it
+SURVEYED_PIXELS = 32768
+STILL = 6  # a change of at most this in each channel is not drawn: a third less to store
+ALIKE = 11  # Pillow seeks the nearest colour to c & ~3, which is up to 5.2 from c
+
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error)
+
+
+def save_animation(
+    frames: Sequence[Path],
+    path: Path,
+    seconds: float = 8.0,
+    max_frames: int = 120,
+    max_side: int = 768,
+) -> None:
+    """Write the pictures `frames`, in their order, to `path` as a GIF that loops; atomically.
+
+    Args:
+        frames: picture files. Missing and damaged ones are left out; one of another size (an early
+            stage of progressive growing) is brought to the size of the last one.
+        path: where the GIF is written.
+        seconds: how long the change lasts, at most 0.5 s a frame; the last frame stands 1.5 s more.
+        max_frames: evenly thinned to this many, 2 or more; the first and the last always stay.
+        max_side: longest side of the GIF in pixels; larger pictures are scaled down.
+
+    Raises:
+        ValueError: `seconds`, `max_frames` or `max_side` is out of range.
+        PokeganError: none of `frames` can be read.
+    """
+    if not (seconds > 0 and max_frames >= 2 and max_side >= 1):
+        raise ValueError(f"no animation of {seconds} s, {max_frames} frames, {max_side} px")
+    usable = _trim(frames)
+    if not usable:
+        raise PokeganError(
+            f"no picture to animate for {path}: none of the {len(frames)} frames can be read"
+        )
+    chosen = _thin(usable, max(2, min(max_frames, int(seconds * 1000 / SHORTEST_MS))))
+    readable, colours = _survey(chosen)
+    drawn = _drawn(readable, max_side, _palette(colours))
+    with atomic_path(path) as temporary:
+        next(drawn).save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=drawn,
+            duration=_durations(len(readable), seconds),
+            loop=0,
+            optimize=True,
+        )
+
+
+def _trim(frames: Sequence[Path]) -> Sequence[Path]:
+    """Cut unreadable files off both ends, so that the first and the last of the rest are good."""
+    start, stop = 0, len(frames)
+    while stop > start and _read(frames[stop - 1]) is None:
+        stop -= 1
+    while start < stop and _read(frames[start]) is None:
+        start += 1
+    return frames[start:stop]
+
+
+def _thin(frames: Sequence[Path], count: int) -> list[Path]:
+    """Return `count` >= 2 of `frames`, evenly spaced, with both ends; all if there are fewer."""
+    if len(frames) <= count:
+        return list(frames)
+    return [frames[round(i * (len(frames) - 1) / (count - 1))] for i in range(count)]
+
+
+def _read(path: Path) -> Image.Image | None:
+    """Return the picture in RGB, or None when the file is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            picture: Image.Image = image.convert("RGB")
+            return picture
+    except _DAMAGED:
+        return None
+
+
+def _survey(frames: Sequence[Path]) -> tuple[list[Path], NDArray[np.uint8]]:
+    """Return the frames that can be read and [1, n, 3] of their colours, a third of the last."""
+    generator = np.random.default_rng(0)
+    readable: list[Path] = []
+    colours: list[NDArray[np.uint8]] = []
+    for index, path in enumerate(frames):
+        image = _read(path)
+        if image is None:
+            continue
+        pixels = np.asarray(image).reshape(-1, 3)
+        last = index == len(frames) - 1
+        share = SURVEYED_PIXELS // 3 if last else SURVEYED_PIXELS // len(frames) + 1
+        readable.append(path)
+        colours.append(pixels[generator.integers(0, len(pixels), share)])
+    return readable, np.concatenate(colours)[None]
+
+
+def _palette(colours: NDArray[np.uint8]) -> Image.Image:
+    """Return a picture whose palette stands for `colours`, [1, n, 3] uint8.
+
+    The commonest colour, the background, stays as it is, and what is hardly different becomes it:
+    an average would turn white to grey.
+    """
+    image = Image.fromarray(colours).quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
+    palette = np.array(image.getpalette()).reshape(-1, 3)
+    unique, counts = np.unique(colours[0], axis=0, return_counts=True)
+    common = unique[counts.argmax()]
+    distance = np.sqrt(np.square(palette - common).sum(axis=1))
+    palette[distance <= max(ALIKE, distance.min())] = common
+    image.putpalette(palette.ravel().tolist())
+    return image
+
+
+def _drawn(frames: Sequence[Path], max_side: int, palette: Image.Image) -> Iterator[Image.Image]:
+    """Yield the frames at their final size in the colours of `palette`, reading one at a time."""
+    full = _must_read(frames[-1]).size
+    scale = min(1.0, max_side / max(full))
+    size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
+    shown: NDArray[np.int16] | None = None  # [H, W, 3]
+    for path in frames:
+        picture = _fit(_must_read(path), full, size)
+        pixels = np.asarray(picture).astype(np.int16)
+        if shown is not None:
+            still = np.abs(pixels - shown).max(axis=2, keepdims=True) <= STILL
+            pixels = np.where(still, shown, pixels)
+        shown = pixels
+        picture = Image.fromarray(pixels.astype(np.uint8))
+        yield picture.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def _must_read(path: Path) -> Image.Image:
+    image = _read(path)
+    if image is None:
+        raise PokeganError(f"{path} changed while it was being animated: try again")
+    return image
+
+
+def _fit(image: Image.Image, full: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    """Bring a picture to the size `full` with hard pixels, then down to `size` smoothly."""
+    if image.size != full:
+        image = image.resize(full, Image.Resampling.NEAREST)
+    return image if size == full else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _durations(count: int, seconds: float) -> list[int]:
+    """Return milliseconds a frame, in the hundredths of a second that GIF counts in."""
+    moving = count - 1
+    total = min(seconds * 1000, moving * LONGEST_MS)
+    edges = [round(i * total / max(1, moving) / 10) * 10 for i in range(count)]
+    return [b - a for a, b in itertools.pairwise(edges)] + [HOLD_MS]

@@ -1,0 +1,1 @@
+"""The engine: builds a run from its config, trains it, and keeps it on disk."""

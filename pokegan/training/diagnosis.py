@@ -1,0 +1,72 @@
+"""What `pokegan doctor` tells: versions, operators, devices, extras; each with its remedy."""
+
+import importlib.util
+import platform
+import shutil
+import sys
+
+import torch
+
+import pokegan
+from pokegan.data.cache_folder import cache_folder
+from pokegan.ops import status
+from pokegan.ops.extension import build_facts
+from pokegan.training.hardware import bfloat16_units
+
+REBUILD = "install a C++17 compiler, then run: pip install -e . --force-reinstall --no-deps"
+REBUILD_CUDA = (
+    "install the CUDA toolkit of torch's major version, set CUDA_HOME, then: pip install -e ."
+)
+EXTRAS = {  # extra: (module, what for)
+    "svg": ("resvg_py", "SVG pictures, --data pokeapi"),
+    "kaggle": ("kagglehub", "--data kaggle:OWNER/NAME"),
+}
+
+
+def report() -> list[str]:
+    """Return the lines of the report."""
+    return [*_versions(), *_operators(), *_devices(), *_extras()]
+
+
+def _versions() -> list[str]:
+    return [
+        f"pokegan    {pokegan.__version__}",
+        f"python     {platform.python_version()} ({sys.executable})",
+        f"torch      {torch.__version__} (extension built with "
+        f"{build_facts().get('torch', 'nothing')})",
+    ]
+
+
+def _operators() -> list[str]:
+    use = status()
+    lines = [f"operators  CPU: {use.describe('cpu')}"]
+    if not use.cpu and use.cpu_reason != "POKEGAN_OPS=reference":
+        lines.append(f"           to build them: {REBUILD}")
+    lines.append(f"           CUDA: {use.describe('cuda')}")
+    if not use.cuda and torch.version.cuda is not None and use.cpu:
+        lines.append(f"           to build them: {REBUILD_CUDA}")
+    return lines
+
+
+def _devices() -> list[str]:
+    units = bfloat16_units()
+    bf16 = f"bf16 by {units}" if units else "no fast bf16, so fp32 is used"
+    lines = [f"cpu        {torch.get_num_threads()} threads, {bf16}"]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(index)
+            lines.append(f"cuda:{index}     {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+    else:
+        lines.append("cuda       no GPU can be used; training runs on the CPU")
+    return [*lines, f"cache      {cache_folder()}"]
+
+
+def _extras() -> list[str]:
+    lines = []
+    for extra, (module, purpose) in EXTRAS.items():
+        found = importlib.util.find_spec(module) is not None
+        state = "installed" if found else f"missing; to get it: pip install 'pokegan[{extra}]'"
+        lines.append(f"{extra:<10} {state} ({purpose})")
+    npm = shutil.which("npm")
+    lines.append(f"npm        {npm or 'missing; install Node.js for --data pokeapi'}")
+    return lines

@@ -1,0 +1,50 @@
+"""The moving average of the generator that samples are drawn from."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights and of its buffers.
+
+    The half-life is in pictures seen and grows with the run, at most 5 % of what was seen so far,
+    so that the first weights are forgotten quickly (as in arXiv 1912.04958's training code, where
+    the same ramp is used).
+
+    Args:
+        network: what is averaged.
+        half_life_kimg: thousands of pictures; 0 keeps an exact copy.
+    """
+
+    RAMP = 0.05
+
+    def __init__(self, network: nn.Module, half_life_kimg: float) -> None:
+        self.half_life = half_life_kimg * 1000
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._averages, self._sources, self._copies = self._pair(network)
+
+    @torch.no_grad()
+    def update(self, images_seen: int, batch: int) -> None:
+        """Move towards the network after a step of `batch` images, `images_seen` in all."""
+        half_life = min(self.half_life, self.RAMP * images_seen)
+        weight = 1.0 - 0.5 ** (batch / half_life) if half_life > 0 else 1.0
+        torch._foreach_lerp_(self._averages, self._sources, weight)
+        for average, source in self._copies:
+            average.copy_(source)
+
+    def _pair(
+        self, network: nn.Module
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Return what is averaged, from what, and the integer buffers that are only copied."""
+        pairs = list(
+            zip(
+                [*self.network.parameters(), *self.network.buffers()],
+                [*network.parameters(), *network.buffers()],
+                strict=True,
+            )
+        )
+        floating = [(a, b.detach()) for a, b in pairs if a.is_floating_point()]
+        others = [(a, b) for a, b in pairs if not a.is_floating_point()]
+        return [a for a, _ in floating], [b for _, b in floating], others

@@ -1,0 +1,179 @@
+"""A trained generator on its own: what a run leaves, and what makes new creatures."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import pokegan
+from pokegan.config import LatentConfig, NetworkConfig
+from pokegan.errors import CheckpointError, ConfigError
+from pokegan.files import atomic_path, write_text
+from pokegan.ops.random import Stream
+from pokegan.render.pictures import to_uint8
+from pokegan.training import checkpoint
+from pokegan.training.build import build_generator
+from pokegan.training.latents import draw, truncate
+from pokegan.training.run_folder import find
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """What a stranger needs to load the weights: `generator.json`, also inside the weight file."""
+
+    network: NetworkConfig
+    latent: LatentConfig
+    size: int
+    recipe: str
+    seed: int
+    kimg: float
+
+    def to_json(self) -> str:
+        """Return the spec as JSON text."""
+        facts = {
+            "format": FORMAT,
+            "pokegan": pokegan.__version__,
+            "output": "[N, 3, size, size], RGB, -1 is black and 1 is white",
+            **dataclasses.asdict(self),
+        }
+        return json.dumps(facts, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "GeneratorSpec":
+        """Read what `to_json` wrote.
+
+        Raises:
+            CheckpointError: it is damaged or of another format.
+        """
+        try:
+            facts = json.loads(text)
+            if facts["format"] != FORMAT:
+                raise CheckpointError(f"generator of format {facts['format']}, not {FORMAT}")
+            return cls(
+                NetworkConfig(**facts["network"]),
+                LatentConfig(**facts["latent"]),
+                int(facts["size"]),
+                str(facts["recipe"]),
+                int(facts["seed"]),
+                float(facts["kimg"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"damaged generator description ({error})") from None
+
+
+class Generator:
+    """Makes pictures from seeds. Sample i of a seed is the same picture in any batch.
+
+    The network always runs on whole chunks of `CHUNK` consecutive samples in float32, so that
+    neither `n` nor what is drawn beside a sample can change one bit of it.
+    """
+
+    CHUNK = 16
+
+    def __init__(self, network: nn.Module, spec: GeneratorSpec, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device, torch.float32).eval().requires_grad_(False)
+        self.spec = spec
+
+    def latents(
+        self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
+    ) -> Tensor:
+        """Return [n, latent size] float32: those of samples first, ..., first + n - 1."""
+        samples = torch.arange(first, first + n, device=self.device)
+        latents = draw(self.spec.latent, seed, Stream.SAMPLE, 0, samples)
+        if truncation is None:
+            return latents
+        return truncate(latents, self.spec.latent, seed, samples, truncation)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
+    ) -> NDArray[np.uint8]:
+        """Return [n, size, size, 3] uint8: samples first, ..., first + n - 1 of `seed`.
+
+        Args:
+            n: how many.
+            seed: in [0, 2^63).
+            truncation: latents stay in [-truncation, truncation]; None for all of them.
+            first: where to start.
+
+        Raises:
+            ConfigError: `n`, `seed`, `truncation` or `first` is out of range.
+        """
+        if n < 1 or first < 0 or first + n > 2**32:
+            raise ConfigError(f"-n {n}: at least 1 is wanted, and at most 2^32 samples in all")
+        if not 0 <= seed < 2**63:
+            raise ConfigError(f"--seed {seed}: a number in [0, 2^63) is wanted")
+        begin = first // self.CHUNK * self.CHUNK
+        chunks = []
+        for start in range(begin, first + n, self.CHUNK):
+            latents = self.latents(self.CHUNK, seed, truncation, start)
+            chunks.append(to_uint8(self.network(latents)))
+        return np.concatenate(chunks)[first - begin : first - begin + n]
+
+    def save(self, path: Path) -> None:
+        """Write the weights to `path` (.safetensors) and the spec beside it (.json)."""
+        tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, {"pokegan": self.spec.to_json()})
+        write_text(path.with_suffix(".json"), self.spec.to_json())
+
+
+def load(path: str | Path, device: str = "cpu") -> Generator:
+    """Return the generator of a run folder, a checkpoint (.pt) or a weight file (.safetensors).
+
+    Raises:
+        CheckpointError: there is nothing of the kind at `path`, or it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        folder = find(path)
+        folder.read_config()
+        if not folder.weights.exists():
+            raise CheckpointError(f"{path}: no generator.safetensors yet; train it for longer")
+        return _from_safetensors(folder.weights, device)
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such run, checkpoint or weight file")
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path, device)
+    return _from_checkpoint(path, device)
+
+
+def _from_safetensors(path: Path, device: str) -> Generator:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("pokegan")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged weight file ({error})") from None
+    if text is None:
+        raise CheckpointError(f"{path}: not a generator of pokegan (no description inside)")
+    return _assemble(path, GeneratorSpec.from_json(text), tensors, device)
+
+
+def _from_checkpoint(path: Path, device: str) -> Generator:
+    state = checkpoint.load(path)
+    if "generator_spec" not in state or "ema" not in state:
+        raise CheckpointError(f"{path}: this checkpoint holds no generator")
+    return _assemble(path, GeneratorSpec.from_json(state["generator_spec"]), state["ema"], device)
+
+
+def _assemble(path: Path, spec: GeneratorSpec, tensors: dict[str, Any], device: str) -> Generator:
+    network = build_generator(spec.network, spec.latent, spec.size)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: weights do not fit the network ({str(error).splitlines()[-1].strip()})"
+        ) from None
+    return Generator(network, spec, device)

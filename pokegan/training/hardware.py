@@ -1,0 +1,43 @@
+"""Which device and which arithmetic a run uses, and why."""
+
+import torch
+
+from pokegan.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: `cuda` is wanted and cannot be used.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "--device cuda: torch sees no CUDA GPU here; use --device cpu, or see `pokegan doctor`"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of the networks' arithmetic for `auto`, `fp32` or `bf16`.
+
+    `auto` is bfloat16 where the processor has units for it: AMX or AVX512-BF16, or a GPU of
+    compute capability 8.0 and later.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether `device` multiplies bfloat16 matrices faster than float32 ones."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(bfloat16_units())
+
+
+def bfloat16_units() -> str:
+    """Return the processor's name for its bfloat16 units (`AMX`, `AVX512-BF16`), or ``""``."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else ""

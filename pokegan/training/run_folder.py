@@ -1,0 +1,140 @@
+"""A run's folder: where each thing of a run lies, and how a new folder is named."""
+
+import datetime
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pokegan.config import RunConfig
+from pokegan.errors import CheckpointError, ConfigError
+from pokegan.files import write_text
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The complete settings."""
+        return self.path / "config.json"
+
+    @property
+    def stats(self) -> Path:
+        """One JSON object a log interval."""
+        return self.path / "stats.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of sample grids."""
+        return self.path / "samples"
+
+    @property
+    def animation(self) -> Path:
+        """The samples over time."""
+        return self.samples / "animation.gif"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of plots."""
+        return self.path / "plots"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of complete states."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The averaged generator alone."""
+        return self.path / "generator.safetensors"
+
+    def grid(self, epoch: int) -> Path:
+        """The sample grid of an epoch."""
+        return self.samples / f"epoch-{epoch:04d}.png"
+
+    def grids(self) -> list[Path]:
+        """Every sample grid, in the order of epochs."""
+        return sorted(self.samples.glob("epoch-*.png"), key=lambda path: int(path.stem[6:]))
+
+    def read_config(self) -> RunConfig:
+        """Return the run's settings.
+
+        Raises:
+            CheckpointError: this is no run folder.
+            ConfigError: its config.json is damaged.
+        """
+        try:
+            text = self.config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise CheckpointError(
+                f"{self.path}: not a run folder (no readable config.json in it)"
+            ) from None
+        try:
+            return RunConfig.from_json(text)
+        except ConfigError as error:
+            raise ConfigError(f"{self.config}: {error}") from None
+
+
+def create(config: RunConfig, out: Path | None) -> RunFolder:
+    """Make a new run folder with its config.json, and point `runs/latest` to it.
+
+    Args:
+        config: the run's settings.
+        out: the folder; by default `runs/<date-time>-<recipe>[-<note>]`.
+
+    Raises:
+        ConfigError: `out` holds something already, or cannot be made.
+    """
+    folder = RunFolder(out if out is not None else _default(config))
+    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise ConfigError(
+            f"--out {folder.path}: exists and is not empty; choose another folder, or continue a "
+            f"run with --resume {folder.path}"
+        )
+    try:
+        write_text(folder.config, config.to_json())
+    except OSError as error:
+        raise ConfigError(f"--out {folder.path}: cannot be written ({error.strerror})") from None
+    _point_latest(folder.path)
+    return folder
+
+
+def find(path: Path) -> RunFolder:
+    """Return the run folder at `path`, following `runs/latest`.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: there is no such run folder")
+    return RunFolder(path.resolve() if path.is_symlink() else path)
+
+
+def _default(config: RunConfig) -> Path:
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    note = re.sub(r"[^\w.-]+", "-", config.output.note).strip("-.")[:60]
+    name = "-".join([now, config.recipe, *([note] if note else [])])
+    path, attempt = RUNS / name, 2
+    while path.exists():
+        path, attempt = RUNS / f"{name}-{attempt}", attempt + 1
+    return path
+
+
+def _point_latest(path: Path) -> None:
+    """Make `latest` beside a run under `runs/` point to it; a run elsewhere has no such link."""
+    if path.parent != RUNS:
+        return
+    latest, fresh = RUNS / "latest", RUNS / f".latest-{os.getpid()}"
+    if latest.exists() and not latest.is_symlink():
+        return
+    try:
+        fresh.symlink_to(path.name)
+        fresh.replace(latest)
+    except OSError:  # a file system without symbolic links: the link is only a convenience
+        fresh.unlink(missing_ok=True)

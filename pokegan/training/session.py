@@ -1,0 +1,130 @@
+"""From a config to a finished run: opens the pictures, makes or finds the folder, trains."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pokegan.config import RunConfig, override
+from pokegan.data.colours import parse_colour
+from pokegan.data.packed import PackedImages
+from pokegan.data.options import PrepareOptions
+from pokegan.data.sources import open_data
+from pokegan.errors import ConfigError
+from pokegan.files import write_text
+from pokegan.ops import status
+from pokegan.training import run_folder
+from pokegan.training.build import Parts, build, build_networks
+from pokegan.training.hardware import bfloat16_units, choose_device
+from pokegan.training.run_folder import RunFolder
+from pokegan.training.trainer import Run, Trainer
+
+Say = Callable[[str], None]
+
+
+def train(config: RunConfig, out: str | Path | None = None, say: Say | None = None) -> Run:
+    """Train a new run and return what it left.
+
+    Args:
+        config: all settings; `pokegan.recipes.get(name)` gives one to start from.
+        out: the run folder, new or empty; by default `runs/<date-time>-<recipe>[-<note>]`.
+        say: gets messages for people; by default nobody does.
+
+    Raises:
+        PokeganError: a setting, the pictures or the folder cannot be used; nothing is left behind.
+    """
+    say = say or _nobody
+    config = config.validated()
+    _check_process(config)
+    build_networks(config)  # wrong network settings are found before any picture is touched
+    packed = _open(config, say)
+    folder = run_folder.create(config, Path(out) if out is not None else None)
+    return _run(config, packed, folder, say, resume=False)
+
+
+def resume(
+    path: str | Path, changes: Mapping[str, Any] | None = None, say: Say | None = None
+) -> Run:
+    """Continue a run from its newest checkpoint, bit for bit, perhaps for longer.
+
+    Args:
+        path: the run folder.
+        changes: settings to change, by path, such as {"length.kimg": 200}.
+        say: gets messages for people; by default nobody does.
+
+    Raises:
+        PokeganError: there is nothing to resume, or a setting cannot change now.
+    """
+    say = say or _nobody
+    folder = run_folder.find(Path(path))
+    config = override(folder.read_config(), changes or {})
+    _check_process(config)
+    packed = _open(config, say)
+    return _run(config, packed, folder, say, resume=True)
+
+
+def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, resume: bool) -> Run:
+    torch.manual_seed(config.training.seed)
+    parts = build(config, packed)
+    trainer = Trainer(config, parts, folder, packed.manifest.checksum)
+    if resume:
+        trainer.resume()
+        if trainer.done >= trainer.total:
+            raise ConfigError(
+                f"{folder.path} is already at step {trainer.done} of {trainer.total}; "
+                f"give a longer --steps, --epochs or --kimg"
+            )
+        write_text(folder.config, config.to_json())
+    for line in _introduction(config, packed, parts, folder, trainer):
+        say(line)
+    return trainer.train()
+
+
+def _open(config: RunConfig, say: Say) -> PackedImages:
+    data = config.data
+    options = PrepareOptions(
+        size=data.size,
+        background=parse_colour(data.background),
+        fit=data.fit,
+        keep_duplicates=data.keep_duplicates,
+    )
+    return open_data(data.source, options, say=say)
+
+
+def _introduction(
+    config: RunConfig, packed: PackedImages, parts: Parts, folder: RunFolder, trainer: Trainer
+) -> list[str]:
+    """Say what runs where, so that nothing is used or left out silently."""
+    device = parts.device
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
+    precision = "bf16" + units if parts.dtype == torch.bfloat16 else "fp32"
+    counts = {name: _parameters(network) for name, network in parts.networks.items()}
+    return [
+        f"recipe    {config.recipe}: generator {counts['generator']:,} parameters, "
+        f"discriminator {counts['discriminator']:,}",
+        f"data      {config.data.source}: {len(packed):,} pictures of {packed.size} px",
+        f"device    {where}, {torch.get_num_threads()} threads, {precision}, "
+        f"operators {status().describe(device.type)}",
+        f"length    {trainer.total:,} steps of {trainer.batch}, "
+        f"{trainer.total * trainer.batch / 1000:g} kimg"
+        + (f", from step {trainer.done:,}" if trainer.done else ""),
+        f"run       {folder.path}",
+    ]
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _check_process(config: RunConfig) -> None:
+    """Refuse what would not do what it says."""
+    choose_device(config.training.device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("training on several ranks is not in this version; start one process")
+
+
+def _nobody(message: str) -> None:
+    """Take a message and tell no one."""

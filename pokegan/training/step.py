@@ -1,0 +1,69 @@
+"""One training step: runs a list of phases, each with its own optimiser. No host synchronisation.
+
+Knows networks, optimisers and phases; not what they compute.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pokegan.objectives.phases import Phase, StepInput
+
+
+class EagerStep:
+    """Runs the phases one after another, eagerly.
+
+    Args:
+        networks: by name.
+        optimizers: by the name of the network that each updates.
+        phases: in order.
+        autocast: bfloat16 autocast for the networks' arithmetic.
+        device_type: cpu or cuda.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        phases: Sequence[Phase],
+        autocast: bool,
+        device_type: str,
+    ) -> None:
+        self.networks = networks
+        self.optimizers = optimizers
+        self.phases = phases
+        self.autocast = autocast
+        self.device_type = device_type
+
+    def __call__(self, inputs: StepInput, number: int) -> dict[str, Tensor]:
+        """Run step `number` and return detached scalars to record, on the device."""
+        recorded: dict[str, Tensor] = {}
+        for phase in self.phases:
+            if number % phase.every == 0:
+                recorded.update(self._run(phase, inputs))
+        return recorded
+
+    def _run(self, phase: Phase, inputs: StepInput) -> Mapping[str, Tensor]:
+        with _frozen(self.networks[name] for name in phase.frozen):
+            with torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast):
+                result = phase.loss(inputs)
+            result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        for name in phase.updates:
+            self.optimizers[name].step()
+            self.optimizers[name].zero_grad(set_to_none=True)
+        return result.recorded
+
+
+@contextlib.contextmanager
+def _frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let gradients pass through `networks` without computing those of their parameters."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,240 @@
+"""The loop: batches in, steps, and what a run records. Handed its parts; builds none."""
+
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pokegan.config import RunConfig
+from pokegan.errors import CheckpointError
+from pokegan.monitor.accumulate import Accumulator
+from pokegan.monitor.memory import peak_memory_bytes
+from pokegan.monitor.progress import Progress
+from pokegan.monitor.stats import StatsWriter, read_stats
+from pokegan.monitor.tensorboard import TensorBoardWriter
+from pokegan.monitor.timing import Timing
+from pokegan.objectives.phases import StepInput
+from pokegan.render.animation import save_animation
+from pokegan.render.pictures import make_grid, save_picture
+from pokegan.render.plots import plot_losses, plot_scores
+from pokegan.training import checkpoint
+from pokegan.training.build import Parts
+from pokegan.training.generator import Generator, GeneratorSpec
+from pokegan.training.interrupt import Interruption
+from pokegan.training.run_folder import RunFolder
+
+LEAST_STEPS_BETWEEN_SAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Run:
+    """What training leaves.
+
+    Attributes:
+        folder: the run's folder.
+        steps: steps done in all.
+        images: pictures seen in all.
+        seconds: time in the training loop, earlier parts of a resumed run included.
+        signal: the signal that ended the run before its length, or None.
+        grid: the newest sample grid.
+        animation: the samples over time.
+        weights: the averaged generator.
+    """
+
+    folder: Path
+    steps: int
+    images: int
+    seconds: float
+    signal: signal.Signals | None
+    grid: Path
+    animation: Path
+    weights: Path
+
+
+class Trainer:
+    """Trains from the newest checkpoint (or from the start) to the config's length.
+
+    Args:
+        config: the run's settings.
+        parts: networks, optimisers, step and data.
+        folder: where everything is written.
+        data_checksum: identity of the pictures; a resumed run must have the same.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        parts: Parts,
+        folder: RunFolder,
+        data_checksum: str,
+    ) -> None:
+        self.config = config
+        self.parts = parts
+        self.folder = folder
+        self.data_checksum = data_checksum
+        self.batch = config.training.batch
+        self.total = config.length.total_steps(parts.source.count, self.batch)
+        self.done = 0
+        self.seconds = 0.0
+        self.sampled_at = -1
+        self.sums = Accumulator()
+        self.timing = Timing()
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint's state.
+
+        Raises:
+            CheckpointError: there is none, or it is of other pictures.
+        """
+        path, state = checkpoint.newest(self.folder.checkpoints)
+        if state["data"] != self.data_checksum:
+            raise CheckpointError(
+                f"{path}: this run was trained on other pictures than --data "
+                f"{self.config.data.source} gives now; put them back or start a new run"
+            )
+        for name, network in self.parts.networks.items():
+            network.load_state_dict(state["networks"][name])
+            self.parts.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.parts.ema.network.load_state_dict(state["ema"])
+        self.sums.load(state["sums"], self.parts.device)
+        torch.set_rng_state(state["rng"].cpu())
+        self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
+
+    def train(self) -> Run:
+        """Run the loop and write everything; return what is there."""
+        start = time.perf_counter() - self.seconds
+        with (
+            Interruption() as interruption,
+            StatsWriter(self.folder.stats, self.done) as self.stats,
+            TensorBoardWriter(self.folder.path, self.done or None) as self.board,
+            self._progress() as self.progress,
+        ):
+            self._sample_if_due()
+            self.timing.snapshot_and_reset()
+            while self.done < self.total and interruption.signal is None:
+                self._step()
+                self.seconds = time.perf_counter() - start
+                self._record_if_due()
+                self._sample_if_due()
+                if self.done % self.config.output.checkpoint_every == 0:
+                    self.save()
+            finished = self.done >= self.total
+            if finished:
+                self._sample()
+            self._finish()
+        stopped = None if finished else signal.Signals(interruption.signal or signal.SIGINT)
+        return Run(
+            self.folder.path,
+            self.done,
+            self.done * self.batch,
+            self.seconds,
+            stopped,
+            self.folder.grids()[-1],
+            self.folder.animation,
+            self.folder.weights,
+        )
+
+    def save(self) -> None:
+        """Write the complete state and the averaged generator's weights."""
+        with self.timing.part("checkpoint"):
+            generator = self._generator()
+            networks, optimizers = self.parts.networks, self.parts.optimizers
+            state: dict[str, Any] = {
+                "config": self.config.to_json(),
+                "data": self.data_checksum,
+                "seconds": self.seconds,
+                "sampled": self.sampled_at,
+                "networks": {name: network.state_dict() for name, network in networks.items()},
+                "optimizers": {name: one.state_dict() for name, one in optimizers.items()},
+                "ema": self.parts.ema.network.state_dict(),
+                "generator_spec": generator.spec.to_json(),
+                "sums": self.sums.state(),
+                "rng": torch.get_rng_state(),
+            }
+            folder, keep = self.folder.checkpoints, self.config.output.keep_checkpoints
+            checkpoint.save(folder, self.done, state, keep)
+            generator.save(self.folder.weights)
+
+    def _step(self) -> None:
+        with self.timing.part("data"):
+            batch = self.parts.source.batch(self.done * self.batch, self.batch)
+            number = torch.full((), self.done, dtype=torch.int64, device=self.parts.device)
+        with self.timing.part("step"):
+            inputs = StepInput(batch.images, batch.samples, number)
+            self.sums.add(self.parts.step(inputs, self.done))
+            self.done += 1
+            self.parts.ema.update(self.done * self.batch, self.batch)
+
+    def _record_if_due(self) -> None:
+        if self.done % self.config.output.log_every and self.done != self.total:
+            self.progress.update(self.done * self.batch)
+            return
+        with self.timing.part("logging"):
+            means = self.sums.read()
+            images = self.done * self.batch
+            facts: dict[str, float] = {
+                "kimg": images / 1000,
+                "epoch": images / self.parts.source.count,
+                "seconds": self.seconds,
+                **means,
+            }
+            shares = self.timing.snapshot_and_reset()
+            facts |= {f"share/{name}": value for name, value in shares.items()}
+            facts["memory/peak_bytes"] = peak_memory_bytes()
+            self.stats.write(self.done, facts)
+            self.board.scalars(self.done, means)
+            losses = {name: value for name, value in means.items() if name.startswith("loss/")}
+            self.progress.update(images, losses)
+
+    def _epoch(self) -> int:
+        return self.done * self.batch // self.parts.source.count
+
+    def _sample_if_due(self) -> None:
+        every = self.config.output.sample_every
+        last = self.sampled_at * self.batch // self.parts.source.count
+        never = self.sampled_at < 0
+        waited = self.done - self.sampled_at >= LEAST_STEPS_BETWEEN_SAMPLES
+        if never or (waited and self._epoch() // every > last // every):
+            self._sample()
+
+    def _sample(self) -> None:
+        """Write the grid of the fixed latents, if this step has none yet."""
+        if self.sampled_at == self.done:
+            return
+        with self.timing.part("sampling"):
+            pictures = self._generator().sample(
+                self.config.output.samples, seed=self.config.training.seed
+            )
+            grid = make_grid(pictures)
+            save_picture(grid, self.folder.grid(self._epoch()))
+            self.board.picture(self.done, "samples", grid)
+            self.sampled_at = self.done
+
+    def _finish(self) -> None:
+        """Write what is made once, from what is on disk."""
+        if not (self.folder.checkpoints / f"step-{self.done:08d}.pt").exists():
+            self.save()
+        records = read_stats(self.folder.stats)
+        plot_losses(records, self.folder.plots / "losses.png")
+        plot_scores(records, self.folder.plots / "scores.png")
+        save_animation(self.folder.grids(), self.folder.animation)
+
+    def _generator(self) -> Generator:
+        config = self.config
+        spec = GeneratorSpec(
+            config.generator,
+            config.latent,
+            config.data.size,
+            config.recipe,
+            config.training.seed,
+            self.done * self.batch / 1000,
+        )
+        return Generator(self.parts.ema.network, spec, str(self.parts.device))
+
+    def _progress(self) -> Progress:
+        count = self.parts.source.count
+        images = self.total * self.batch
+        return Progress(images, self.done * self.batch, count, images / count)
