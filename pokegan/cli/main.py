@@ -58,7 +58,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands: Commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     train.add_parser(commands, common, arguments)
     generate.add_parser(commands, common)
-    data.add_parser(commands)
+    data.add_parser(commands, common)
     recipes.add_parser(commands, common)
     doctor.add_parser(commands, common)
     parser.set_defaults(traceback=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pokegan import recipes
+from pokegan.cli.progress import bar
 from pokegan.config import RunConfig, Setting, override, settings
 from pokegan.errors import ConfigError
 
@@ -58,10 +59,13 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.resume is not None:
         _check_resume(args, changes)
-        done = resume(args.resume, changes, print)
+        with bar("preparing") as progress:
+            done = resume(args.resume, changes, print, progress)
     else:
         config = override(recipes.get(args.recipe or recipes.DEFAULT), changes)
-        done = train(_with_networks(config, args).validated(), args.out, print)
+        config = _with_networks(config, args).validated()
+        with bar("preparing") as progress:
+            done = train(config, args.out, print, progress)
     kimg = done.images / 1000
     print(f"\ndone      {done.steps:,} steps, {kimg:g} kimg in {done.seconds:.0f} s")
     print(f"samples   {done.grid}")

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from pokegan.ops.extension import status
 
+_USE = status()  # fixed for the process, so a compiled function sees a constant
+
 
 def batch_gather(
     images: Tensor,
@@ -57,8 +59,7 @@ def batch_gather_reference(
 
 
 def _is_compiled(images: Tensor) -> bool:
-    use = status()
-    return use.cuda if images.device.type == "cuda" else use.cpu
+    return _USE.cuda if images.device.type == "cuda" else _USE.cpu
 
 
 def _compiled(
@@ -80,9 +81,9 @@ def _shifted(pictures: Tensor, shift: Tensor, background: Sequence[int]) -> Tens
     device = pictures.device
     rows = torch.arange(height, device=device) - shift[:, :1]  # [B, H] source rows
     columns = torch.arange(width, device=device) - shift[:, 1:]  # [B, W] source columns
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & (
-        (columns >= 0) & (columns < width)
-    )[:, None, :]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None, :
+    ]
     sample = torch.arange(batch, device=device)[:, None, None]
     moved = pictures[
         sample, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
@@ -145,9 +146,9 @@ def _check(
             )
 
 
-if status().cpu:
+if _USE.cpu:
 
-    @torch.library.register_fake("pokegan::batch_gather")
+    @torch.library.register_fake("pokegan::batch_gather")  # type: ignore[untyped-decorator]  # torch's
     def _fake(
         images: Tensor,
         indices: Tensor,

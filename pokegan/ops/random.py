@@ -28,6 +28,7 @@ class Stream(enum.IntEnum):
     LABEL = 5
     SAMPLE = 6
     TRUNCATION = 7
+    GENERATOR_LATENT = 8
 
 
 def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
@@ -64,7 +65,8 @@ def words(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count:
         [B, count] int64 in [0, 2^32). Word i comes from counter (i // 4, sample, step, stream).
     """
     blocks = torch.arange((count + 3) // 4, device=samples.device)
-    block, sample = torch.broadcast_tensors(blocks[None, :], samples[:, None])
+    sample = samples[:, None].expand(-1, blocks.shape[0])  # [B, blocks]
+    block = blocks.expand_as(sample)
     if not isinstance(step, Tensor):
         step = torch.full((), step, dtype=torch.int64, device=samples.device)
     counter = torch.stack(
@@ -80,7 +82,7 @@ def uniform(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, coun
 
 def normal(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
     """Return [B, count] float32 standard normal by Box-Muller on consecutive pairs of words."""
-    pairs = words(seed, stream, step, samples, count + count % 2).unflatten(1, (-1, 2))
+    pairs = words(seed, stream, step, samples, count + count % 2).view(len(samples), -1, 2)
     first = ((pairs[..., 0] >> 8) + 1).to(torch.float32) * _UNIT  # (0, 1]
     angle = (pairs[..., 1] >> 8).to(torch.float32) * (_UNIT * 2 * math.pi)
     radius = torch.sqrt(-2 * torch.log(first))

@@ -25,7 +25,14 @@ SURVEYED_PIXELS = 32768
 STILL = 6  # a change of at most this in each channel is not drawn: a third less to store
 ALIKE = 11  # Pillow seeks the nearest colour to c & ~3, which is up to 5.2 from c
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def save_animation(

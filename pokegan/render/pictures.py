@@ -51,7 +51,7 @@ def save_picture(image: NDArray[np.uint8], path: Path) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+        Image.fromarray(image).save(temporary, format="PNG")
 
 
 def make_grid(

@@ -54,10 +54,9 @@ def plot_scores(records: Sequence[Record], path: Path) -> bool:
     if not curves:
         return False
     figure, axes = _figure("mean output of the discriminator")
-    _draw(
-        axes,
-        {SCORE_LABELS.get(key, key.removeprefix("score/")): curve for key, curve in curves.items()},
-    )
+    keys = [key for key in SCORE_LABELS if key in curves]  # first, for their colours
+    keys += [key for key in curves if key not in SCORE_LABELS]
+    _draw(axes, {SCORE_LABELS.get(key, key.removeprefix("score/")): curves[key] for key in keys})
     values = np.concatenate([values for _, values in curves.values()])
     if np.nanmin(values) >= 0.0 and np.nanmax(values) <= 1.0:
         axes.set_ylim(-0.02, 1.02)

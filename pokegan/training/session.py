@@ -22,15 +22,22 @@ from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
 
 Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
 
 
-def train(config: RunConfig, out: str | Path | None = None, say: Say | None = None) -> Run:
+def train(
+    config: RunConfig,
+    out: str | Path | None = None,
+    say: Say | None = None,
+    progress: Progress | None = None,
+) -> Run:
     """Train a new run and return what it left.
 
     Args:
         config: all settings; `pokegan.recipes.get(name)` gives one to start from.
         out: the run folder, new or empty; by default `runs/<date-time>-<recipe>[-<note>]`.
         say: gets messages for people; by default nobody does.
+        progress: gets (pictures done, pictures in all) while pictures are prepared.
 
     Raises:
         PokeganError: a setting, the pictures or the folder cannot be used; nothing is left behind.
@@ -39,13 +46,16 @@ def train(config: RunConfig, out: str | Path | None = None, say: Say | None = No
     config = config.validated()
     _check_process(config)
     build_networks(config)  # wrong network settings are found before any picture is touched
-    packed = _open(config, say)
+    packed = _open(config, say, progress)
     folder = run_folder.create(config, Path(out) if out is not None else None)
     return _run(config, packed, folder, say, resume=False)
 
 
 def resume(
-    path: str | Path, changes: Mapping[str, Any] | None = None, say: Say | None = None
+    path: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say | None = None,
+    progress: Progress | None = None,
 ) -> Run:
     """Continue a run from its newest checkpoint, bit for bit, perhaps for longer.
 
@@ -53,6 +63,7 @@ def resume(
         path: the run folder.
         changes: settings to change, by path, such as {"length.kimg": 200}.
         say: gets messages for people; by default nobody does.
+        progress: gets (pictures done, pictures in all) while pictures are prepared.
 
     Raises:
         PokeganError: there is nothing to resume, or a setting cannot change now.
@@ -61,7 +72,7 @@ def resume(
     folder = run_folder.find(Path(path))
     config = override(folder.read_config(), changes or {})
     _check_process(config)
-    packed = _open(config, say)
+    packed = _open(config, say, progress)
     return _run(config, packed, folder, say, resume=True)
 
 
@@ -82,7 +93,7 @@ def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, r
     return trainer.train()
 
 
-def _open(config: RunConfig, say: Say) -> PackedImages:
+def _open(config: RunConfig, say: Say, progress: Progress | None) -> PackedImages:
     data = config.data
     options = PrepareOptions(
         size=data.size,
@@ -90,7 +101,7 @@ def _open(config: RunConfig, say: Say) -> PackedImages:
         fit=data.fit,
         keep_duplicates=data.keep_duplicates,
     )
-    return open_data(data.source, options, say=say)
+    return open_data(data.source, options, progress=progress, say=say)
 
 
 def _introduction(

@@ -109,9 +109,11 @@ class Trainer:
         with (
             Interruption() as interruption,
             StatsWriter(self.folder.stats, self.done) as self.stats,
-            TensorBoardWriter(self.folder.path, self.done or None) as self.board,
+            TensorBoardWriter(self.folder.path, self.done + 1 if self.done else None) as self.board,
             self._progress() as self.progress,
         ):
+            if self.board.disabled:
+                self.progress.write(f"TensorBoard is off: {self.board.disabled}")
             self._sample_if_due()
             self.timing.snapshot_and_reset()
             while self.done < self.total and interruption.signal is None:

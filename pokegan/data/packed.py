@@ -1,0 +1,197 @@
+"""The packed set: a folder with all pictures in one raw file and a manifest beside it.
+
+`images.u8` is uint8 [N, size, size, 3], RGB, C order, nothing else; `manifest.json` says the rest.
+Readers map the file into memory: opening a set costs the same at any size.
+"""
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pokegan.data.manifest import FORMAT, Manifest
+from pokegan.data.options import RGB
+from pokegan.errors import DataError
+from pokegan.files import sync
+
+IMAGES = "images.u8"
+MANIFEST = "manifest.json"
+
+_CHUNK = 1 << 24
+
+
+class PackedImages:
+    """A packed set, open for reading.
+
+    Attributes:
+        path: the folder.
+        manifest: what is in it and where it came from.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Use `PackedImages.open`, which checks what it opens."""
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path, verify: bool = False) -> "PackedImages":
+        """Open the packed set in folder `path`; `verify` reads it once and compares the checksum.
+
+        Raises DataError when it is no packed set, is of another version, cut short, or damaged.
+        """
+        path = Path(path)
+        try:
+            text = (path / MANIFEST).read_text(encoding="utf-8")
+            manifest = Manifest.from_json(text)
+            length = (path / IMAGES).stat().st_size
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is not a packed set: {_file_name(error)} is missing") from None
+        except (OSError, UnicodeDecodeError, DataError) as error:
+            raise DataError(f"{path} cannot be used: {_what(error)}") from error
+        images = cls(path, manifest)
+        if length != images.nbytes:
+            raise DataError(
+                f"{path} is damaged: {IMAGES} has {length:,} bytes, not {images.nbytes:,}"
+            )
+        if verify and checksum(path / IMAGES) != manifest.checksum:
+            raise DataError(f"{path} is damaged: {IMAGES} does not match its checksum")
+        return images
+
+    @cached_property
+    def images(self) -> npt.NDArray[np.uint8]:
+        """The pictures: uint8 [N, size, size, 3], read-only, mapped into memory."""
+        shape = (len(self), self.size, self.size, 3)
+        return np.memmap(self.path / IMAGES, np.uint8, mode="r", shape=shape)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The name of each picture: its path inside its source."""
+        return [picture.name for picture in self.manifest.pictures]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pictures together."""
+        return len(self) * self.size**2 * 3
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in px."""
+        return self.manifest.size
+
+    @property
+    def background(self) -> RGB:
+        """The colour around and under the pictures, three levels 0 to 255."""
+        return self.manifest.background
+
+    def __len__(self) -> int:
+        return len(self.manifest.pictures)
+
+    def __repr__(self) -> str:
+        return f"PackedImages({str(self.path)!r}: {len(self)} of {self.size} px)"
+
+
+def is_packed(path: Path) -> bool:
+    """Whether folder `path` holds a packed set, whole or damaged, of any version."""
+    try:
+        with (Path(path) / MANIFEST).open("rb") as file:
+            return f'"{FORMAT}"'.encode() in file.read(256)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; on a clean exit it becomes `path`.
+
+    What stood there before is replaced when it is a packed set or an empty folder. Otherwise, and
+    when the system does not let us write, DataError. When the body raises, the new folder is
+    removed and the old one untouched.
+    """
+    path = Path(path)
+    _refuse_to_replace(path)
+    temporary = beside(path)
+    try:
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            _publish(temporary, path)
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def beside(path: Path) -> Path:
+    """A new name for a temporary neighbour of `path`, on the same file system."""
+    return path.parent / f".{path.name}-{secrets.token_hex(6)}.part"
+
+
+def checksum(path: Path) -> str:
+    """BLAKE2b, 128 bits, of a file, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def keep_rows(path: Path, rows: list[int], row_bytes: int) -> None:
+    """Keep only the given rows of a raw file, in place; `rows` ascends."""
+    with path.open("r+b") as file:
+        for new, old in enumerate(rows):
+            if new != old:
+                file.seek(old * row_bytes)
+                row = file.read(row_bytes)
+                file.seek(new * row_bytes)
+                file.write(row)
+        file.truncate(len(rows) * row_bytes)
+
+
+def _refuse_to_replace(path: Path) -> None:
+    if not path.exists() or is_packed(path):
+        return
+    if not path.is_dir():
+        raise DataError(f"{path} is a file: name a folder for the packed set")
+    if any(path.iterdir()):
+        raise DataError(f"{path} is not a packed set: name a new or empty folder")
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Make `temporary` durable and give it the name `path`; put an older set back on failure."""
+    for child in temporary.iterdir():
+        sync(child)
+    sync(temporary)
+    old = beside(path)
+    had_one = _move_away(path, old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if had_one:
+            old.rename(path)
+        raise
+    sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _move_away(path: Path, old: Path) -> bool:
+    try:
+        path.rename(old)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _file_name(error: OSError) -> str:
+    return Path(error.filename).name
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "the manifest is damaged"
+    return (isinstance(error, OSError) and error.strerror) or str(error)

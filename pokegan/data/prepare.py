@@ -1,0 +1,173 @@
+"""Any collection of pictures to a packed set: decode, fit, drop duplicates, write, once.
+
+Pictures are prepared by worker processes and written as they come, so memory does not grow with
+the number of pixels. What cannot be used is counted and listed in the manifest, with its reason.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from pokegan.data import packed
+from pokegan.data.duplicates import THUMBNAIL, Fingerprints, Match, find_duplicates
+from pokegan.data.entries import Entry, Source
+from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number
+from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
+from pokegan.data.square import Refusal, Square
+from pokegan.data.workers import default_workers, prepare_all
+from pokegan.errors import DataError
+from pokegan.files import write_text
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+_THUMBNAILS = "thumbnails.u8"
+
+
+def prepare(
+    source: Source,
+    options: PrepareOptions,
+    out: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> PackedImages:
+    """Prepare every picture of `source` and pack them into the folder `out`.
+
+    The order is that of the source. `workers` processes share the work: None takes one per
+    processor, 0 works in this process. `progress` is called with (pictures done, pictures found).
+    Without `out` the set is kept in the cache and made only when it is not there (`cache.cached`).
+    A packed set at `out` is replaced when the new one is complete; nothing half written is left.
+
+    Raises DataError when no picture could be used, or `out` cannot be written or holds other files.
+    """
+    if out is None:
+        from pokegan.data.cache import cached
+
+        return cached(source, options, workers=workers, progress=progress)
+    entries = source.entries()
+    with packed.staged(Path(out)) as folder:
+        manifest = pack(source, entries, options, folder, workers, progress)
+        write_text(folder / packed.MANIFEST, manifest.to_json())
+    return PackedImages.open(out)
+
+
+def pack(
+    source: Source,
+    entries: Sequence[Entry],
+    options: PrepareOptions,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write `images.u8` of a packed set into an empty `folder`; returns the manifest to write.
+
+    Raises DataError when no picture could be used.
+    """
+    workers = default_workers(len(entries)) if workers is None else workers
+    gathered = _Gathered(folder)
+    with closing(prepare_all(entries, options, workers)) as results:
+        gathered.take(entries, _counted(results, len(entries), progress))
+    skipped = [Skipped(name, None, reason) for name, reason in source.rejected]
+    skipped += gathered.skipped
+    if not gathered.pictures:
+        raise DataError(f"no picture of {source.name} can be used: {_why(skipped)}")
+    matches = gathered.drop_duplicates(options)
+    dropped = {match.index for match in matches}
+    pictures = gathered.pictures
+    return Manifest(
+        source=source.name,
+        size=options.size,
+        background=options.background,
+        options=options.to_json(),
+        pictures=tuple(p for i, p in enumerate(pictures) if i not in dropped),
+        duplicates=tuple(_duplicate(match, pictures) for match in matches),
+        skipped=tuple(skipped),
+        checksum=packed.checksum(folder / packed.IMAGES),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        tools=tool_versions(),
+    )
+
+
+def tool_versions() -> dict[str, str]:
+    """The versions of the programs whose work shows in prepared pixels; "none" where missing."""
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("pillow", "resvg_py"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "none"
+    return versions
+
+
+class _Gathered:
+    """The results so far: pixels and thumbnails in files, everything small in lists."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.pictures: list[Picture] = []
+        self.skipped: list[Skipped] = []
+        self._digests: list[bytes] = []
+        self._hashes: list[int] = []
+        self._lossy: list[bool] = []
+
+    def take(self, entries: Sequence[Entry], results: Iterator[Square | Refusal]) -> None:
+        """Write the pixels of every usable picture, in order."""
+        with (
+            (self._folder / packed.IMAGES).open("wb") as images,
+            (self._folder / _THUMBNAILS).open("wb") as thumbnails,
+        ):
+            for entry, result in zip(entries, results, strict=True):
+                if isinstance(result, Refusal):
+                    self.skipped.append(Skipped(entry.name, result.sha256, result.reason))
+                    continue
+                images.write(result.pixels)
+                thumbnails.write(result.thumbnail)
+                self.pictures.append(Picture(entry.name, result.sha256))
+                self._digests.append(result.digest)
+                self._hashes.append(result.perceptual_hash)
+                self._lossy.append(result.lossy)
+
+    def drop_duplicates(self, options: PrepareOptions) -> list[Match]:
+        """Find the duplicates, unless they are to stay, and take their pixels out of the file."""
+        matches = [] if options.keep_duplicates else self._find(options.near_duplicate_distance)
+        (self._folder / _THUMBNAILS).unlink()
+        dropped = {match.index for match in matches}
+        rows = [i for i in range(len(self.pictures)) if i not in dropped]
+        packed.keep_rows(self._folder / packed.IMAGES, rows, options.size**2 * 3)
+        return matches
+
+    def _find(self, near: float) -> list[Match]:
+        shape = (len(self.pictures), THUMBNAIL, THUMBNAIL, 3)
+        thumbnails = np.memmap(self._folder / _THUMBNAILS, np.uint8, mode="r", shape=shape)
+        hashes = [picture.sha256 for picture in self.pictures]
+        prints = Fingerprints(hashes, self._digests, self._hashes, thumbnails, self._lossy)
+        return find_duplicates(prints, near)
+
+
+def _counted(
+    results: Iterator[Square | Refusal], total: int, progress: Progress | None
+) -> Iterator[Square | Refusal]:
+    for done, result in enumerate(results, start=1):
+        yield result
+        if progress:
+            progress(done, total)
+
+
+def _duplicate(match: Match, pictures: Sequence[Picture]) -> Duplicate:
+    name, sha256 = pictures[match.index]
+    return Duplicate(name, sha256, pictures[match.kept].name, match.kind)
+
+
+def _why(skipped: Sequence[Skipped]) -> str:
+    """The three most frequent reasons, in one line."""
+    if not skipped:
+        return "there is none"
+    reasons = list(by_number(entry.reason for entry in skipped).items())
+    shown = "; ".join(f"{reason} ({count})" for reason, count in reasons[:3])
+    return shown + (f"; and {len(reasons) - 3} more reasons" if len(reasons) > 3 else "")

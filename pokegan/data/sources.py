@@ -1,0 +1,144 @@
+"""Where pictures come from: what the text after `--data` means.
+
+A folder, an archive, a fetched collection and the demo set become a `Source` that `prepare` reads;
+a set that is prepared already is opened as it is.
+"""
+
+import difflib
+from itertools import islice
+from pathlib import Path
+
+from pokegan.data import stored
+from pokegan.data.archives import extract, is_archive, stem
+from pokegan.data.cache import cached
+from pokegan.data.cache_folder import cache_folder
+from pokegan.data.creatures import COUNT
+from pokegan.data.entries import DrawnEntry, Entry, Source
+from pokegan.data.fetch import FETCHABLE, Say, fetch, is_fetchable, tell
+from pokegan.data.folder_source import FolderSource
+from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages, checksum, is_packed
+from pokegan.data.prepare import Progress
+from pokegan.errors import DataError
+
+DEMO = "demo"
+NAMES = (DEMO, *FETCHABLE)
+
+_ACCEPTED = (
+    "a folder of pictures, a prepared set, a .zip or .tar archive, demo, pokeapi, or "
+    "kaggle:OWNER/NAME"
+)
+_NEIGHBOURS = 10_000
+
+__all__ = ["DEMO", "NAMES", "DemoSource", "FolderSource", "open_data", "resolve"]
+
+
+class DemoSource:
+    """The embedded demo set: the first `count` creatures of `seed`; no file is involved."""
+
+    def __init__(self, seed: int = 0, count: int = COUNT) -> None:
+        """`seed` is 0 to 2^64 - 1, `count` 1 to 1,024; DataError for anything else."""
+        if not 1 <= count <= COUNT:
+            raise DataError(f"the demo set has 1 to {COUNT:,} creatures, not {count:,}")
+        if not 0 <= seed < 2**64:
+            raise DataError(f"the demo set's seed is 0 to 2**64 - 1, not {seed}")
+        self.name = DEMO
+        self.seed = seed
+        self.count = count
+        self.rejected: list[tuple[str, str]] = []
+
+    def entries(self) -> list[Entry]:
+        """One entry a creature, in the order of their numbers."""
+        return [DrawnEntry(f"creature-{i:04d}", i, self.seed) for i in range(self.count)]
+
+
+def resolve(data: str, say: Say = tell) -> Source | PackedImages:
+    """What `data` means: a source to prepare, or a set that is prepared already.
+
+    The names `demo`, `pokeapi` and `kaggle:OWNER/NAME` come first: a folder that is called like one
+    is given as `./demo`. A collection that is not here yet is fetched, an archive is unpacked into
+    the cache (once for the same content); `say` is told so. Raises DataError, one line, when `data`
+    is nothing of the kind, or cannot be fetched or unpacked.
+    """
+    path = Path(data).expanduser()
+    if data == DEMO or is_fetchable(data):
+        if path.exists():
+            say(f"{data} is a collection's name; for the {path.name} that is here write ./{data}")
+        return DemoSource() if data == DEMO else FolderSource(fetch(data, say=say), name=data)
+    if data and path.is_dir():
+        return PackedImages.open(path) if is_packed(path) else FolderSource(path)
+    if data and path.is_file():
+        return _archive(path, say)
+    raise DataError(_unknown(data))
+
+
+def open_data(
+    data: str,
+    options: PrepareOptions,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    say: Say = tell,
+) -> PackedImages:
+    """The pictures that `data` means, prepared with `options`, or as they were prepared before.
+
+    A source is prepared once and then found in the cache. `progress` is called with (pictures done,
+    pictures found); without it `say` is told that preparation begins. `workers` as for `prepare`.
+
+    Raises DataError as `resolve` and `prepare` do, and when `data` is a prepared set of another
+    size than `options.size`.
+    """
+    found = resolve(data, say)
+    if isinstance(found, PackedImages):
+        _require_size(found, data, options.size)
+        return found
+    return cached(found, options, workers=workers, progress=progress or _announcing(options, say))
+
+
+def _archive(path: Path, say: Say) -> FolderSource:
+    if not is_archive(path):
+        raise DataError(f"{path} is one file: give the folder it is in, or a .zip or .tar archive")
+    with stored.keeping(path.name):
+        folder = cache_folder() / "archives" / checksum(path)
+        found = stored.find(folder)
+        if found is None:
+            say(f"unpacking {path} ...")
+            with stored.making(folder) as new:
+                new.left_out.extend(extract(path, new.pictures))
+            found = stored.find(folder)
+    if found is None:
+        raise DataError(f"{folder} changed while {path} was unpacked into it: try again")
+    return FolderSource(found.pictures, stem(path.name), found.left_out)
+
+
+def _require_size(images: PackedImages, data: str, size: int) -> None:
+    if images.size != size:
+        raise DataError(
+            f"{data} is a set prepared at {images.size} px, not at {size} px: use "
+            f"--size {images.size}, or prepare its pictures again at {size} px"
+        )
+
+
+def _announcing(options: PrepareOptions, say: Say) -> Progress:
+    """A progress that says once, at the first picture, that preparation has begun."""
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            say(f"preparing {total:,} pictures at {options.size} px ...")
+
+    return progress
+
+
+def _unknown(data: str) -> str:
+    near = difflib.get_close_matches(data, [*NAMES, *_neighbours(data)], n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"there is no data {data!r}: {hint}DATA is {_ACCEPTED}"
+
+
+def _neighbours(data: str) -> list[str]:
+    """What stands beside the missing path `data`, written as `data` is."""
+    parent = Path(data).expanduser().parent
+    written = data[: len(data) - len(Path(data).name)] if data else ""
+    try:
+        return [written + path.name for path in islice(parent.iterdir(), _NEIGHBOURS)]
+    except OSError:
+        return []

@@ -1,0 +1,235 @@
+"""Entries prepared by worker processes, in order, surviving what pictures do to decoders.
+
+A worker is a plain child process that runs `serve` and talks over its standard streams. It never
+imports the caller's main module: no `if __name__ == "__main__"` is needed, and no torch is loaded.
+A picture that kills its worker, or takes too long, costs one picture. When the parent goes, however
+it goes, the workers read the end of their input and go too.
+"""
+
+import contextlib
+import faulthandler
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import IO
+
+from pokegan.data.entries import Entry
+from pokegan.data.options import PrepareOptions
+from pokegan.data.square import Refusal, Square, prepare_entry
+from pokegan.errors import PokeganError
+
+MEMORY_LIMIT = 2 << 30
+
+_PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
+_QUEUED_PER_WORKER = 8  # bounds the results that wait for their turn
+_READY = "ready"
+_BROKEN = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what a lost pipe can raise
+
+
+def default_workers(pictures: int) -> int:
+    """One worker per processor that this process may use, fewer for a handful of pictures."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(processors, pictures // _PICTURES_PER_WORKER))
+
+
+def prepare_all(
+    entries: Iterable[Entry], options: PrepareOptions, workers: int
+) -> Generator[Square | Refusal, None, None]:
+    """Prepare every entry and yield the results in the order of the entries.
+
+    With `workers` 0 the work is done in this process, without protection against pictures that
+    crash or stall a decoder. Close the iterator to stop early.
+    """
+    if workers == 0:
+        yield from (prepare_entry(entry, options) for entry in entries)
+        return
+    with WorkerPool(options, workers) as pool:
+        yield from pool.map(entries)
+
+
+class WorkerPool:
+    """Worker processes, each driven by a thread that waits for it.
+
+    Raises PokeganError when a worker process cannot be started.
+    """
+
+    def __init__(self, options: PrepareOptions, workers: int) -> None:
+        self._options = options
+        self._threads = ThreadPoolExecutor(workers, "pokegan-prepare")
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._workers = [_Worker(options) for _ in range(workers)]
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._window = _QUEUED_PER_WORKER * workers
+
+    def map(self, entries: Iterable[Entry]) -> Iterator[Square | Refusal]:
+        """Yield the result of each entry in order, working a bounded stretch ahead."""
+        pending: deque[Future[Square | Refusal]] = deque()
+        for entry in entries:
+            pending.append(self._threads.submit(self._prepare, entry))
+            if len(pending) >= self._window:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def close(self) -> None:
+        """Stop at once; what is under way is lost."""
+        for worker in self._workers:
+            worker.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _prepare(self, entry: Entry) -> Square | Refusal:
+        worker = self._idle.get()
+        try:
+            return worker.prepare(entry)
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One child process, started on first use and again after each death."""
+
+    def __init__(self, options: PrepareOptions) -> None:
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def prepare(self, entry: Entry) -> Square | Refusal:
+        """Prepare one entry; one that kills the process twice, or stalls it, is refused."""
+        for _ in range(2):
+            process = self._process or self._start()
+            start = time.monotonic()
+            try:
+                _send(process.stdin, entry)
+                return _result(_receive(process.stdout))
+            except _BROKEN:
+                self._stop()
+            if time.monotonic() - start >= self._options.seconds_per_picture:
+                return Refusal(None, f"took too long: over {self._options.seconds_per_picture:g} s")
+            if self._closed:
+                break
+        return Refusal(None, "crashed the decoder")
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        if self._closed:
+            raise PokeganError("the preparation was stopped")
+        with tempfile.TemporaryFile() as complaints:
+            process = _spawn(complaints)
+            self._process = process
+            try:
+                _send(process.stdin, self._options)
+                if _receive(process.stdout) == _READY and not self._closed:
+                    return process
+            except _BROKEN:
+                pass
+            self._stop()
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").strip().splitlines()
+        raise PokeganError(
+            f"a worker process could not start ({said[-1] if said else 'no message'}): "
+            "prepare with workers=0"
+        )
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def _spawn(complaints: IO[bytes]) -> "subprocess.Popen[bytes]":
+    code = f"import sys; sys.path[:] = {sys.path!r}\nfrom {__name__} import serve\nserve()"
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        env={**os.environ, **single},
+    )
+
+
+def _send(pipe: IO[bytes] | None, value: object) -> None:
+    assert pipe is not None
+    pickle.dump(value, pipe, pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes] | None) -> object:
+    assert pipe is not None
+    return pickle.load(pipe)
+
+
+def _result(answer: object) -> Square | Refusal:
+    if isinstance(answer, Square | Refusal):
+        return answer
+    raise PokeganError(f"a worker process failed: {answer}")
+
+
+def serve() -> None:
+    """The life of a worker process: options first, then entries, each answered, until the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    requests, answers = _private_streams()
+    _limit_memory(MEMORY_LIMIT)
+    options: PrepareOptions = pickle.load(requests)
+    _send(answers, _READY)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            entry = pickle.load(requests)
+            # this ends the process even while a decoder holds the interpreter's lock
+            faulthandler.dump_traceback_later(options.seconds_per_picture, exit=True)
+            answer: object
+            try:
+                answer = prepare_entry(entry, options)
+            except Exception as error:  # a fault of ours, to be told to the parent
+                answer = repr(error)
+            faulthandler.cancel_dump_traceback_later()
+            _send(answers, answer)
+
+
+def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input and output for our own use; what a library prints goes to standard error."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests, answers
+
+
+def _limit_memory(limit: int) -> None:
+    """Let what one picture allocates fail beyond `limit` bytes, where the system can do that."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -1,0 +1,199 @@
+"""`pokegan data ...`, as a user types it."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pokegan.cli.main import main
+from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
+from pokegan.data.packed import PackedImages
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tests' working folder, with a cache of its own beside it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def pictures(here: Path) -> Path:
+    """A folder with two pictures, a duplicate, a note and three files that cannot be read."""
+    folder = here / "my pics"
+    (folder / "nested").mkdir(parents=True)
+    red = Image.new("RGBA", (20, 10), (255, 0, 0, 255))
+    red.save(folder / "red.PNG")
+    red.save(folder / "red again.png")
+    half = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    half.paste((0, 0, 255, 255), (0, 0, 8, 16))
+    half.save(folder / "nested" / "transparent.png")
+    content = io.BytesIO()
+    half.save(content, "PNG")
+    (folder / "cut.png").write_bytes(content.getvalue()[:50])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("no picture")
+    (folder / "labels.csv").write_text("a,b")
+    return folder
+
+
+def _error(output: Output) -> str:
+    """The one line on stderr."""
+    lines = output.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("pokegan: error: ")
+    return lines[0]
+
+
+def test_prepare_a_folder(pictures: Path, capsys: Output) -> None:
+    assert main(["data", "prepare", "my pics", "--size", "16", "--workers", "0"]) == 0
+    images = PackedImages.open(Path("my pics-16"), verify=True)
+    assert images.names == ["nested/transparent.png", "red again.png"]
+    assert images.images[0, 8, 4].tolist() == [0, 0, 255]
+    assert images.images[0, 8, 12].tolist() == [255, 255, 255]
+    assert images.images[1, 0, 8].tolist() == [255, 255, 255]
+    with Image.open("my pics-16/contact-sheet.png") as sheet:
+        assert sheet.format == "PNG"
+    text = capsys.readouterr().out
+    for expected in (
+        *("7 files found", "2 kept at 16 x 16 px", "1 duplicates dropped", "4 skipped"),
+        *("cut.png", "empty.png", "text.png", "labels.csv"),
+        *("my pics-16/contact-sheet.png", "pokegan train --data 'my pics-16' --size 16"),
+    ):
+        assert expected in text
+
+
+def test_prepare_with_every_flag(pictures: Path, capsys: Output) -> None:
+    flags = "--size 8 --out set --background #102030 --fit crop --keep-duplicates --workers 1"
+    flags += " --near-duplicate-distance 0"
+    for _ in range(2):  # the second time replaces the set
+        assert main(["data", "prepare", "my pics", *flags.split()]) == 0
+    images = PackedImages.open(Path("set"))
+    assert images.names == ["nested/transparent.png", "red again.png", "red.PNG"]
+    assert np.allclose(images.images[0, 4, 6], [0x10, 0x20, 0x30], atol=2)
+    assert (images.images[1] == [255, 0, 0]).all()
+    assert images.manifest.options["near_duplicate_distance"] == 0
+
+
+def test_prepare_where_nothing_can_be_read(here: Path, capsys: Output) -> None:
+    (here / "bad").mkdir()
+    (here / "bad" / "a.png").write_text("text")
+    (here / "bad" / "b.png").write_bytes(b"")
+    assert main(["data", "prepare", "bad", "--workers", "0"]) == 2
+    message = _error(capsys)
+    assert "no picture" in message
+    assert "empty file" in message
+    assert [path.name for path in here.iterdir()] == ["bad"]
+
+
+def test_prepare_refuses_what_is_prepared_and_what_is_in_the_way(
+    here: Path, pictures: Path, packed_folder: Path, capsys: Output
+) -> None:
+    assert main(["data", "prepare", str(packed_folder)]) == 2
+    assert "prepared already" in _error(capsys)
+    (here / "out").mkdir()
+    (here / "out" / "thesis.txt").write_text("precious")
+    assert main(["data", "prepare", "my pics", "--out", "out", "--workers", "0"]) == 2
+    assert "not a packed set" in _error(capsys)
+    assert (here / "out" / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--size", "4"], "8 to 1024"),
+        (["--background", "clear"], "--background clear"),
+        (["--near-duplicate-distance", "-1"], "near_duplicate_distance"),
+    ],
+)
+def test_wrong_values_are_one_line(
+    pictures: Path, capsys: Output, flags: list[str], expected: str
+) -> None:
+    assert main(["data", "prepare", "my pics", *flags]) == 2
+    assert expected in _error(capsys)
+
+
+def test_unknown_data(capsys: Output) -> None:
+    assert main(["data", "prepare", "pokeapy"]) == 2
+    assert "did you mean pokeapi" in _error(capsys)
+
+
+def test_inspect_a_folder_and_a_set(pictures: Path, packed_folder: Path, capsys: Output) -> None:
+    flags = ["--size", "16", "--workers", "0"]
+    assert main(["data", "inspect", "my pics", *flags, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["found"], found["count"], found["size"]) == (7, 2, 16)
+    assert found["background"] == [255, 255, 255]
+    assert {row["name"] for row in found["skipped"]} == {
+        *("cut.png", "empty.png", "text.png", "labels.csv"),
+    }
+    assert [row["name"] for row in found["duplicates"]] == ["red.PNG"]
+    assert sum(found["counts"].values()) == found["found"]
+    pixels = PackedImages.open(Path(found["path"])).images
+    assert np.allclose(found["mean_colour"], pixels.mean(axis=(0, 1, 2)))
+    assert main(["data", "inspect", str(packed_folder)]) == 0
+    text = capsys.readouterr().out
+    assert "20 kept at 16 x 16 px" in text
+    assert re.search(r"background #ffffff, mean colour #[0-9a-f]{6}", text)
+
+
+def test_demo_files(here: Path, capsys: Output) -> None:
+    assert main(["data", "demo", "--size", "32", "-n", "3", "--seed", "5", "--out", "demo"]) == 0
+    paths = sorted((here / "demo").iterdir())
+    assert [path.name for path in paths] == [f"creature-000{i}.png" for i in range(3)]
+    with Image.open(paths[0]) as picture:
+        assert (picture.mode, picture.size) == ("RGBA", (32, 32))
+        assert picture.getpixel((0, 0))[3] == 0
+        assert picture.getchannel("A").getextrema() == (0, 255)
+    assert "3 creatures" in capsys.readouterr().out
+    assert main(["data", "prepare", "./demo", "--size", "32", "--workers", "0"]) == 0
+    for wrong in ("-n 0", "-n 1025", "--size 4", "--seed -1"):
+        assert main(["data", "demo", *wrong.split(), "--out", "no"]) == 2
+        capsys.readouterr()
+    assert not (here / "no").exists() or not any((here / "no").iterdir())
+
+
+def test_fetch_errors_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setenv("PATH", "")
+    for name, expected in (("pokeapi", "Node.js"), ("demo", "--data demo"), ("x", "OWNER/NAME")):
+        assert main(["data", "fetch", name]) == 2
+        assert expected in _error(capsys)
+
+
+def test_fetch_and_prepare_pokeapi(capsys: Output) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not on PATH")
+    if main(["data", "fetch", "pokeapi"]) != 0:
+        message = capsys.readouterr().err
+        assert "npm could not fetch" in message
+        pytest.skip(message)
+    folder = Path(capsys.readouterr().out.strip())
+    assert len(list(folder.iterdir())) == 749
+    pytest.importorskip("resvg_py")
+    assert main(["data", "prepare", "pokeapi", "--size", "32"]) == 0
+    images = PackedImages.open(Path("pokeapi-32"))
+    counts = images.manifest.counts()
+    assert images.manifest.found == 749
+    assert counts["same file"] == 19
+    assert 700 <= len(images) <= 730
+    assert not images.manifest.skipped
+    corners = images.images[:, [0, 0, -1, -1], [0, -1, 0, -1]].reshape(-1, 3)
+    assert (corners == 255).all(axis=1).mean() > 0.95
+
+
+def test_help_tells_the_defaults(capsys: Output) -> None:
+    assert main(["data", "prepare", "--help"]) == 0
+    assert f"(default: {NEAR_DUPLICATE_DISTANCE})" in " ".join(capsys.readouterr().out.split())
+    assert main(["data", "fetch", "--help"]) == 0
+    assert "kaggle:kvpratama/pokemon-images-dataset" in capsys.readouterr().out
+    assert main(["data"]) == 2

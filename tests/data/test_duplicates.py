@@ -1,0 +1,143 @@
+"""Duplicates: what counts as the same picture, and that looking it up finds what comparing finds."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from awkward import saved
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from pokegan.data.creatures import draw_creature
+from pokegan.data.decode import decode
+from pokegan.data.duplicates import (
+    HASH_RADIUS,
+    NEAR,
+    SAME_FILE,
+    SAME_PIXELS,
+    Fingerprints,
+    HashIndex,
+    distance,
+    find_duplicates,
+    perceptual_hash,
+    thumbnail,
+)
+from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
+
+Pixels = npt.NDArray[np.uint8]
+HASHES = st.integers(0, 2**64 - 1)
+
+
+def creature(index: int, size: int = 64, seed: int = 0) -> Pixels:
+    content = saved(Image.fromarray(draw_creature(index, size, seed)), "PNG")
+    return np.asarray(decode(content))
+
+
+def jpeg(pixels: Pixels, quality: int = 85) -> Pixels:
+    return np.asarray(decode(saved(Image.fromarray(pixels), "JPEG", quality=quality)))
+
+
+def prints(pictures: list[Pixels], lossy: list[bool] | None = None) -> Fingerprints:
+    return Fingerprints(
+        sha256=[f"file {i}" for i in range(len(pictures))],
+        digests=[picture.tobytes() for picture in pictures],
+        hashes=[perceptual_hash(picture) for picture in pictures],
+        thumbnails=np.stack([thumbnail(picture) for picture in pictures]),
+        lossy=lossy or [False] * len(pictures),
+    )
+
+
+def found(pictures: list[Pixels], lossy: list[bool] | None = None) -> list[tuple[int, int, str]]:
+    matches = find_duplicates(prints(pictures, lossy), NEAR_DUPLICATE_DISTANCE)
+    return [(match.index, match.kept, match.kind) for match in matches]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(HASHES, max_size=60), HASHES, st.randoms(use_true_random=False))
+def test_banding_finds_exactly_what_brute_force_finds(
+    hashes: list[int], value: int, dice: random.Random
+) -> None:
+    for _ in range(20):  # random hashes are far apart: add some near ones
+        flips = dice.sample(range(64), dice.randrange(HASH_RADIUS + 3))
+        hashes.append(value ^ sum(1 << bit for bit in flips))
+    index = HashIndex()
+    for i, stored in enumerate(hashes):
+        index.add(stored, i)
+    near = [i for i, stored in enumerate(hashes) if (stored ^ value).bit_count() <= HASH_RADIUS]
+    assert index.within(value) == near
+
+
+def test_identical_pixels_are_duplicates_of_the_first() -> None:
+    a, b = creature(1), creature(2)
+    assert found([a, b, a, a]) == [(2, 0, SAME_PIXELS), (3, 0, SAME_PIXELS)]
+
+
+def test_identical_files_are_called_so() -> None:
+    same = replace(prints([creature(1), creature(1)]), sha256=["x", "x"])
+    assert [match.kind for match in find_duplicates(same, 7.5)] == [SAME_FILE]
+
+
+def test_exact_duplicates_are_found_with_distance_zero_and_near_ones_are_not() -> None:
+    a = creature(1)
+    matches = find_duplicates(prints([a, a, jpeg(a)]), 0)
+    assert [match.index for match in matches] == [1]
+
+
+def test_a_lossless_twin_is_kept_even_when_it_comes_last() -> None:
+    a, b = creature(1), creature(2)
+    pictures = [jpeg(a), b, a, jpeg(b)]
+    assert found(pictures, [True, False, False, True]) == [(0, 2, NEAR), (3, 1, NEAR)]
+
+
+@pytest.mark.parametrize("quality", [95, 75, 50, 30])
+def test_compression_is_seen_through(quality: int) -> None:
+    originals = [creature(i) for i in range(30)]
+    pictures = originals + [jpeg(picture, quality) for picture in originals]
+    lossy = [False] * 30 + [True] * 30
+    assert found(pictures, lossy) == [(30 + i, i, NEAR) for i in range(30)]
+
+
+def test_another_resolution_is_seen_through() -> None:
+    for i in range(20):
+        large = Image.fromarray(creature(i, 256))
+        small = large.resize((128, 128), Image.Resampling.BICUBIC)
+        both = [np.asarray(p.resize((64, 64), Image.Resampling.LANCZOS)) for p in (large, small)]
+        assert found(both) == [(1, 0, NEAR)]
+
+
+def test_different_creatures_mirrored_and_recoloured_ones_are_kept() -> None:
+    a = creature(3)
+    mirrored = np.ascontiguousarray(a[:, ::-1])
+    lopsided = a.copy()
+    lopsided[20:40, 40:60] = (250, 20, 20)
+    recoloured = np.ascontiguousarray(a[..., [1, 2, 0]])
+    blurred = np.asarray(Image.fromarray(a).filter(ImageFilter.GaussianBlur(6)))
+    assert found([a, lopsided, np.ascontiguousarray(lopsided[:, ::-1]), recoloured, blurred]) == []
+    assert mirrored.shape == a.shape
+    assert found([creature(i) for i in range(100)]) == []
+
+
+def test_small_differences_do_not_chain() -> None:
+    """Each step is a duplicate of the one before; what is kept is far from what is kept."""
+    steps = [np.full((32, 32, 3), 100 + 5 * i, np.uint8) for i in range(10)]
+    kept = sorted(set(range(10)) - {index for index, _, _ in found(steps)})
+    assert kept == [0, 2, 4, 6, 8]
+
+
+def test_distance_is_the_largest_luma_weighted_difference_of_a_cell() -> None:
+    one = np.zeros((16, 16, 3), np.uint8)
+    two = one.copy()
+    two[3, 4] = (10, 20, 30)
+    two[8, 8] = (0, 0, 1)
+    expected = np.sqrt(0.299 * 100 + 0.587 * 400 + 0.114 * 900)
+    assert distance(two[None], one) == pytest.approx([expected], rel=1e-5)
+
+
+def test_flat_and_tiny_pictures_have_fingerprints() -> None:
+    for side in (1, 8, 1024):
+        flat = np.full((side, side, 3), 77, np.uint8)
+        assert 0 <= perceptual_hash(flat) < 2**64
+        assert (thumbnail(flat) == 77).all()

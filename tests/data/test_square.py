@@ -1,0 +1,133 @@
+"""One picture to one square: geometry, resampling, fingerprints, refusals."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from awkward import saved
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pokegan.data.entries import DrawnEntry, FileEntry
+from pokegan.data.options import PrepareOptions
+from pokegan.data.square import Refusal, Square, crop_box, fit, pad_geometry, prepare_entry
+from pokegan.errors import ConfigError
+
+WHITE = (255, 255, 255)
+SIDES = st.integers(1, 20_000)
+
+
+@given(SIDES, SIDES, st.integers(8, 1024))
+def test_padding_is_centred_and_keeps_the_aspect(width: int, height: int, size: int) -> None:
+    w, h, left, top = pad_geometry(width, height, size)
+    assert max(w, h) == size
+    assert min(w, h) >= 1
+    assert 0 <= left <= size - w - left <= left + 1
+    assert 0 <= top <= size - h - top <= top + 1
+    scale = size / max(width, height)
+    assert abs(w - width * scale) <= 1
+    assert abs(h - height * scale) <= 1
+
+
+@given(SIDES, SIDES)
+def test_cropping_takes_the_largest_centred_square(width: int, height: int) -> None:
+    left, top, right, bottom = crop_box(width, height)
+    assert right - left == bottom - top == min(width, height)
+    assert 0 <= left <= width - right <= left + 1
+    assert 0 <= top <= height - bottom <= top + 1
+
+
+def test_a_square_of_the_right_size_is_untouched() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for mode in ("pad", "crop"):
+        assert (np.asarray(fit(Image.fromarray(pixels), 32, mode, WHITE)) == pixels).all()
+
+
+def test_padding_fills_with_the_background() -> None:
+    wide = np.asarray(fit(Image.new("RGB", (64, 16), (9, 9, 9)), 32, "pad", (1, 2, 3)))
+    assert (wide[:12] == (1, 2, 3)).all()
+    assert (wide[12:20] == 9).all()
+    assert (wide[20:] == (1, 2, 3)).all()
+
+
+def test_cropping_leaves_no_background() -> None:
+    tall = Image.new("RGB", (16, 64), (9, 9, 9))
+    assert (np.asarray(fit(tall, 32, "crop", WHITE)) == 9).all()
+
+
+def test_reduction_is_antialiased() -> None:
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    grey = np.asarray(fit(Image.fromarray(stripes), 32, "pad", WHITE)).astype(int)
+    assert np.abs(grey - 127.5).max() <= 4
+
+
+def test_no_dark_fringe_around_transparent_pictures(tmp_path: Path) -> None:
+    """A white disc on transparent black stays white everywhere when it is made smaller."""
+    y, x = np.mgrid[-128:128, -128:128]
+    disc = np.zeros((256, 256, 4), np.uint8)
+    disc[np.hypot(x, y) < 90] = 255
+    (tmp_path / "disc.png").write_bytes(saved(Image.fromarray(disc), "PNG"))
+    square = prepare_entry(FileEntry("disc.png", tmp_path / "disc.png"), PrepareOptions(32))
+    assert isinstance(square, Square)
+    assert set(square.pixels) == {255}
+
+
+def test_square_carries_the_hashes_of_file_and_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(Image.new("RGB", (16, 16), (1, 2, 3)), "PNG"))
+    square = prepare_entry(FileEntry("a.png", path), PrepareOptions(16))
+    assert isinstance(square, Square)
+    assert square.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert square.pixels == bytes([1, 2, 3]) * 256
+    assert len(square.thumbnail) == 16 * 16 * 3
+    assert not square.lossy
+
+
+def test_large_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a sparse terabyte
+    result = prepare_entry(FileEntry("large.png", path), PrepareOptions(16))
+    assert isinstance(result, Refusal)
+    assert result.reason.startswith("file too large: 1,099,511,627,776 bytes")
+    assert result.sha256 is None
+
+
+def test_refusal_of_a_readable_file_carries_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"text")
+    result = prepare_entry(FileEntry("a.png", tmp_path / "a.png"), PrepareOptions(16))
+    assert result == Refusal(hashlib.sha256(b"text").hexdigest(), "not a picture: text")
+
+
+def test_drawn_entries_are_composited_at_size() -> None:
+    options = PrepareOptions(24, background=(10, 20, 30))
+    square = prepare_entry(DrawnEntry("creature-0001", 1, 0), options)
+    assert isinstance(square, Square)
+    assert len(square.pixels) == 24 * 24 * 3
+    assert square.pixels[:3] == bytes((10, 20, 30))
+    other = prepare_entry(DrawnEntry("creature-0002", 2, 0), options)
+    assert isinstance(other, Square)
+    assert square.sha256 != other.sha256
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", 7),
+        ("size", 1025),
+        ("background", (0, 0, 256)),
+        ("background", (0, 0)),
+        ("fit", "stretch"),
+        ("near_duplicate_distance", -1),
+        ("max_pixels", 0),
+        ("max_pixels", 10**9),
+        ("max_bytes", 0),
+        ("seconds_per_picture", 0),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=field):
+        PrepareOptions(**{"size": 64, field: value})  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""Losses against the formulas of their papers, and gradients against finite differences."""
+
+import math
+
+import pytest
+import torch
+
+from pokegan.errors import ConfigError
+from pokegan.objectives.losses import LOSSES, adversarial_loss
+
+REAL = [1.5, -0.25, 0.0, 3.0]
+FAKE = [-2.0, 0.5, 1.25, -0.75]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def cross_entropy(logits: list[float], target: float) -> float:
+    terms = [
+        -target * math.log(sigmoid(x)) - (1 - target) * math.log(1 - sigmoid(x)) for x in logits
+    ]
+    return sum(terms) / len(terms)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+DISCRIMINATOR = {
+    "bce": lambda real, fake, t: cross_entropy(real, t) + cross_entropy(fake, 0.0),
+    "lsgan": lambda real, fake, t: (
+        0.5 * mean([(x - t) ** 2 for x in real]) + 0.5 * mean([x**2 for x in fake])
+    ),
+    "hinge": lambda real, fake, t: (
+        mean([max(0, 1 - x) for x in real]) + mean([max(0, 1 + x) for x in fake])
+    ),
+}
+GENERATOR = {
+    "bce": lambda fake: cross_entropy(fake, 1.0),
+    "lsgan": lambda fake: 0.5 * mean([(x - 1) ** 2 for x in fake]),
+    "hinge": lambda fake: -mean(fake),
+}
+
+
+def test_every_loss_has_a_formula_here() -> None:
+    assert set(LOSSES) == set(DISCRIMINATOR) == set(GENERATOR)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("target", [1.0, 0.9])
+def test_discriminator_side(name: str, target: float) -> None:
+    real, fake = torch.tensor(REAL).double(), torch.tensor(FAKE).double()
+    got = adversarial_loss(name).discriminator(real, fake, target, 0.0)
+    assert got.item() == pytest.approx(DISCRIMINATOR[name](REAL, FAKE, target), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_generator_side(name: str) -> None:
+    got = adversarial_loss(name).generator(torch.tensor(FAKE).double())
+    assert got.item() == pytest.approx(GENERATOR[name](FAKE), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_by_finite_differences(name: str) -> None:
+    loss = adversarial_loss(name)
+    real = torch.tensor(REAL, dtype=torch.float64, requires_grad=True)
+    fake = torch.tensor(FAKE, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda r, f: loss.discriminator(r, f, 0.9, 0.0), (real, fake))
+    assert torch.autograd.gradcheck(loss.generator, (fake,))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_logits_stay_finite(name: str) -> None:
+    extreme = torch.tensor([1e4, -1e4])
+    loss = adversarial_loss(name)
+    assert torch.isfinite(loss.discriminator(extreme, extreme, 1.0, 0.0))
+    assert torch.isfinite(loss.generator(extreme))
+
+
+def test_whether_targets_matter_is_told_right() -> None:
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    for loss in LOSSES.values():
+        differs = loss.discriminator(real, fake, 1.0, 0.0) != loss.discriminator(
+            real, fake, 0.8, 0.0
+        )
+        assert bool(differs) == loss.uses_targets
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--loss LB_CE: choose one of bce"):
+        adversarial_loss("LB_CE")

@@ -1,0 +1,139 @@
+"""A run that is stopped and continued is the run that was not stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pokegan.config import RunConfig, override
+from pokegan.data.options import PrepareOptions
+from pokegan.data.prepare import prepare
+from pokegan.data.sources import DemoSource
+from pokegan.errors import CheckpointError, ConfigError
+from pokegan.monitor.stats import read_stats
+from pokegan.training import checkpoint
+from pokegan.training.session import resume, train
+
+LOSSES = ("loss/discriminator", "loss/generator", "score/real", "score/fake")
+
+
+def losses(run: Path) -> list[tuple[float, ...]]:
+    return [tuple(record[name] for name in LOSSES) for record in read_stats(run / "stats.jsonl")]
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_bit_for_bit(tiny: RunConfig, tmp_path: Path, share: bool) -> None:
+    config = override(
+        tiny,
+        {
+            "length.steps": 10,
+            "output.log_every": 3,
+            "training.ema_kimg": 0.05,
+            "data.shift": 2,
+            "objective.share_fakes": share,
+        },
+    )
+    whole = train(config, tmp_path / "whole")
+    train(override(config, {"length.steps": 5}), tmp_path / "parts")
+    parts = resume(tmp_path / "parts", {"length.steps": 10})
+    assert parts.weights.read_bytes() == whole.weights.read_bytes()
+    assert parts.grid.read_bytes() == whole.grid.read_bytes()
+    states = [checkpoint.newest(run.folder / "checkpoints")[1] for run in (whole, parts)]
+    for name in ("networks", "optimizers"):
+        assert_equal(states[0][name], states[1][name])
+    steps = {record["step"]: record for record in read_stats(tmp_path / "parts/stats.jsonl")}
+    for record in read_stats(tmp_path / "whole/stats.jsonl"):
+        if record["step"] > 6:  # the first part logged its own end at step 5
+            assert all(record[name] == steps[record["step"]][name] for name in LOSSES)
+
+
+def assert_equal(one: object, two: object) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_equal(one[key], two[key])
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    else:
+        assert one == two
+
+
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
+    config = override(
+        tiny, {"length.steps": 9, "output.checkpoint_every": 4, "output.log_every": 1}
+    )
+    whole = train(config, tmp_path / "whole")
+    train(config, tmp_path / "killed")
+    (tmp_path / "killed/checkpoints/step-00000009.pt").unlink()  # as if killed at step 9
+    with (tmp_path / "killed/stats.jsonl").open("a") as file:
+        file.write('{"step": 9, "los')
+    again = resume(tmp_path / "killed")
+    assert again.weights.read_bytes() == whole.weights.read_bytes()
+    records = read_stats(tmp_path / "killed/stats.jsonl")
+    assert [record["step"] for record in records] == list(range(1, 10))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tiny: RunConfig, tmp_path: Path) -> None:
+    config = override(tiny, {"length.steps": 8, "output.checkpoint_every": 4})
+    run = train(config, tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/step-00000008.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(newest)
+    before = run.weights.read_bytes()
+    assert resume(tmp_path / "run").weights.read_bytes() == before
+
+
+def test_only_the_newest_checkpoints_are_kept(tiny: RunConfig, tmp_path: Path) -> None:
+    config = override(tiny, {"output.checkpoint_every": 1, "output.keep_checkpoints": 2})
+    train(config, tmp_path / "run")
+    kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert kept == ["step-00000005.pt", "step-00000006.pt"]
+
+
+def test_a_finished_run_says_so(tiny: RunConfig, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "run")
+    with pytest.raises(ConfigError, match="already at step 6 of 6"):
+        resume(tmp_path / "run")
+
+
+def test_other_pictures_are_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    def pack(count: int) -> None:
+        options = PrepareOptions(size=16, keep_duplicates=True)
+        prepare(DemoSource(count=count), options, tmp_path / "set", workers=1)
+
+    pack(9)
+    train(override(tiny, {"data.source": str(tmp_path / "set")}), tmp_path / "run")
+    pack(8)
+    with pytest.raises(CheckpointError, match="trained on other pictures"):
+        resume(tmp_path / "run", {"length.steps": 12})
+
+
+def test_no_checkpoint_no_resume(tmp_path: Path, tiny: RunConfig) -> None:
+    with pytest.raises(CheckpointError, match="no such run folder"):
+        resume(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        resume(tmp_path / "empty")
+    (tmp_path / "empty/config.json").write_text(tiny.to_json())
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        resume(tmp_path / "empty")
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "pwned",))
+
+    torch.save({"format": 1, "step": 1, "networks": Evil()}, tmp_path / "step-00000001.pt")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "step-00000001.pt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_the_config_on_disk_says_the_new_length(tiny: RunConfig, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "run")
+    resume(tmp_path / "run", {"length.steps": 7})
+    assert json.loads((tmp_path / "run/config.json").read_text())["length"]["steps"] == 7

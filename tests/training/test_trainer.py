@@ -1,0 +1,148 @@
+"""What a run leaves behind, and the faults of the older projects that it must not have."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pokegan.config import OptimizerConfig, RunConfig, override
+from pokegan.data.batches import Augmentation, ResidentSource
+from pokegan.data.packed import PackedImages
+from pokegan.errors import ConfigError
+from pokegan.monitor.stats import read_stats
+from pokegan.training.generator import load
+from pokegan.training.session import train
+
+
+def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) -> None:
+    fast = dataclasses.replace(tiny, generator_optimizer=OptimizerConfig(lr=0.02))
+    changes = {"length.epochs": 8.0, "training.ema_kimg": 0.0}
+    run = train(override(fast, changes), tmp_path / "run")
+    names = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert names - events == {
+        "config.json",
+        "stats.jsonl",
+        "generator.safetensors",
+        "generator.json",
+        "plots/losses.png",
+        "plots/scores.png",
+        "samples/animation.gif",
+        "samples/epoch-0000.png",
+        "samples/epoch-0004.png",  # the first after 10 steps of 8 pictures of 20
+        "samples/epoch-0008.png",
+        "checkpoints/step-00000020.pt",
+    }
+    with Image.open(run.animation) as animation:
+        assert animation.n_frames == 3
+    assert RunConfig.from_json((run.folder / "config.json").read_text()).length.epochs == 8
+
+
+def test_the_weights_left_make_the_last_grid(tiny: RunConfig, tmp_path: Path) -> None:
+    fast = dataclasses.replace(tiny, generator_optimizer=OptimizerConfig(lr=0.02))
+    changes = {"training.seed": 11, "training.ema_kimg": 0.0}
+    run = train(override(fast, changes), tmp_path / "run")
+    grid = np.asarray(Image.open(run.grid))
+    picture = load(run.folder).sample(1, seed=11)[0].astype(int)
+    places = [
+        (y, x)
+        for y in range(grid.shape[0] - 15)
+        for x in range(grid.shape[1] - 15)
+        if np.abs(grid[y : y + 16, x : x + 16].astype(int) - picture).max() <= 1
+    ]
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize("batch", [2, 7, 64])
+def test_a_set_smaller_than_a_batch_trains(tiny: RunConfig, tmp_path: Path, batch: int) -> None:
+    run = train(override(tiny, {"training.batch": batch, "length.steps": 3}), tmp_path / "run")
+    assert run.images == 3 * batch
+    assert all(
+        np.isfinite(record["loss/generator"]) for record in read_stats(run.folder / "stats.jsonl")
+    )
+
+
+def test_weights_change_and_statistics_are_written(tiny: RunConfig, tmp_path: Path) -> None:
+    config = override(tiny, {"output.log_every": 2})
+    first = train(override(config, {"length.steps": 0}), tmp_path / "first")
+    run = train(config, tmp_path / "run")
+    assert first.weights.read_bytes() != run.weights.read_bytes()
+    records = read_stats(run.folder / "stats.jsonl")
+    assert [record["step"] for record in records] == [2, 4, 6]
+    assert [record["kimg"] for record in records] == pytest.approx([0.016, 0.032, 0.048])
+    assert records[-1]["epoch"] == pytest.approx(48 / 20)
+    for record in records:
+        assert sum(value for key, value in record.items() if key.startswith("share/")) == (
+            pytest.approx(1, abs=0.01)
+        )
+
+
+def test_an_existing_folder_is_not_touched(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/keep.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        train(tiny, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["keep.txt"]
+
+
+def test_a_wrong_network_leaves_no_folder(tiny: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--size 17"):
+        train(override(tiny, {"data.size": 17}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_are_named_and_the_latest_is_pointed_to(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = override(tiny, {"length.steps": 1, "output.note": "a/b: ü ../x"})
+    run, second = train(config), train(config)
+    assert run.folder.parent == Path("runs")
+    assert run.folder.name.endswith("-house-dcgan-a-b-ü-..-x")
+    assert run.folder != second.folder
+    assert Path("runs/latest").resolve() == second.folder.resolve()
+    assert load("runs/latest").spec.recipe == "house-dcgan"
+
+
+def epochs(source: ResidentSource, batch: int, steps: int) -> list[int]:
+    """Which pictures the run shows, in order, told by their mean (all of them differ)."""
+    known = {round(source.images[i].double().mean().item(), 9): i for i in range(source.count)}
+    seen = []
+    for step in range(steps):
+        images = source.batch(step * batch, batch).images
+        bytes_back = ((images + 1) * 127.5).round().double()
+        seen += [known[round(image.mean().item(), 9)] for image in bytes_back]
+    return seen
+
+
+@pytest.mark.parametrize("batch", [3, 8, 45])
+def test_every_picture_is_shown_once_an_epoch(packed_folder: Path, batch: int) -> None:
+    packed = PackedImages.open(packed_folder)
+    source = ResidentSource(packed, 5, torch.device("cpu"), augmentation=Augmentation(flip=True))
+    seen = epochs(source, batch, steps=-(-60 // batch))
+    rounds = [seen[start : start + 20] for start in (0, 20, 40)]
+    assert all(sorted(one) == list(range(20)) for one in rounds)
+    assert rounds[0] != rounds[1]
+
+
+def test_the_order_does_not_depend_on_the_batch(packed_folder: Path) -> None:
+    packed = PackedImages.open(packed_folder)
+    make = lambda: ResidentSource(packed, 5, torch.device("cpu"))  # noqa: E731  two fresh ones
+    assert epochs(make(), 4, 10) == epochs(make(), 10, 4)
+
+
+def test_half_of_the_pictures_are_mirrored_and_the_shift_is_bounded(packed_folder: Path) -> None:
+    packed = PackedImages.open(packed_folder)
+    device = torch.device("cpu")
+    source = ResidentSource(packed, 5, device, augmentation=Augmentation(flip=True, shift=3))
+    samples = torch.arange(4000)
+    assert abs(source._flips(samples).float().mean() - 0.5) < 0.03
+    shifts = source._shifts(samples)
+    assert shifts.min() == -3
+    assert shifts.max() == 3
+    counts = torch.stack([(shifts == value).sum() for value in range(-3, 4)])
+    assert (counts - 8000 / 7).abs().max() < 5 * (8000 / 7) ** 0.5
