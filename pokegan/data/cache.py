@@ -76,15 +76,15 @@ def _make(
     workers: int | None,
     progress: Progress | None,
 ) -> PackedImages | None:
-    """Prepare the set of `key`; None when a file is no longer what was hashed."""
+    """Prepare the set of `key`; None when it must be tried again: a file was changed meanwhile."""
     path = _sets() / key
     _remove_abandoned(path.parent)
     with suppress(_ChangedError):
-        with packed.staged(path) as folder:
+        with packed.staged(path, owned=True) as folder:
             manifest = pack(source, entries, options, folder, workers, progress)
             _check_unchanged(manifest, hashes)
             write_text(folder / packed.MANIFEST, manifest.to_json())
-        return PackedImages.open(path)
+        return _find(key)  # None when another process is just replacing it: then try again
     return None
 
 
@@ -164,7 +164,7 @@ def _find(key: str | None) -> PackedImages | None:
     path = _sets() / key
     with suppress(DataError):
         images = PackedImages.open(path)
-        if images.nbytes > _VERIFIED_BYTES:
+        if images.images.nbytes > _VERIFIED_BYTES:
             return images
         return PackedImages.open(path, verify=True)
     return None

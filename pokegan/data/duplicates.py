@@ -112,9 +112,9 @@ def perceptual_hash(pixels: Pixels) -> int:
     """
     grey = Image.fromarray(pixels).convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)
     cosines, order = _cosines(), _diagonals()
-    spectrum = cosines @ np.asarray(grey, np.float32) @ cosines.T
+    spectrum = cosines @ np.asarray(grey, np.float64) @ cosines.T
     lowest = spectrum.ravel()[order]
-    bits = np.packbits(lowest > np.median(lowest))
+    bits = np.packbits(lowest - np.median(lowest) > 1e-3)  # rounding errors have no sign
     return int.from_bytes(bits.tobytes(), "big")
 
 
@@ -176,11 +176,11 @@ def _kind(prints: Fingerprints, i: int, kept: int) -> str:
 
 
 @cache
-def _cosines() -> npt.NDArray[np.float32]:
+def _cosines() -> npt.NDArray[np.float64]:
     """The 32 x 32 matrix of the unnormalised DCT-II."""
     k = np.arange(_GRID)
     angles = np.pi * (2 * k[None, :] + 1) * k[:, None] / (2 * _GRID)
-    return np.cos(angles).astype(np.float32)
+    return np.cos(angles)
 
 
 @cache

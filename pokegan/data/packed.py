@@ -6,11 +6,13 @@ Readers map the file into memory: opening a set costs the same at any size.
 
 import contextlib
 import hashlib
+import math
 import secrets
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,17 +29,19 @@ _CHUNK = 1 << 24
 
 
 class PackedImages:
-    """A packed set, open for reading.
+    """A packed set, open for reading. It stays readable when another set takes its place.
 
     Attributes:
         path: the folder.
         manifest: what is in it and where it came from.
+        images: uint8 [N, size, size, 3], read-only, mapped into memory.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, images: npt.NDArray[np.uint8]) -> None:
         """Use `PackedImages.open`, which checks what it opens."""
         self.path = path
         self.manifest = manifest
+        self.images = images
 
     @classmethod
     def open(cls, path: Path, verify: bool = False) -> "PackedImages":
@@ -47,37 +51,25 @@ class PackedImages:
         """
         path = Path(path)
         try:
-            text = (path / MANIFEST).read_text(encoding="utf-8")
-            manifest = Manifest.from_json(text)
-            length = (path / IMAGES).stat().st_size
+            manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"))
+            images = _map(path / IMAGES, (len(manifest.pictures), manifest.size, manifest.size, 3))
+            if verify and checksum(path / IMAGES) != manifest.checksum:
+                raise DataError(f"{IMAGES} does not match its checksum")
         except FileNotFoundError as error:
-            raise DataError(f"{path} is not a packed set: {_file_name(error)} is missing") from None
-        except (OSError, UnicodeDecodeError, DataError) as error:
-            raise DataError(f"{path} cannot be used: {_what(error)}") from error
-        images = cls(path, manifest)
-        if length != images.nbytes:
-            raise DataError(
-                f"{path} is damaged: {IMAGES} has {length:,} bytes, not {images.nbytes:,}"
-            )
-        if verify and checksum(path / IMAGES) != manifest.checksum:
-            raise DataError(f"{path} is damaged: {IMAGES} does not match its checksum")
-        return images
-
-    @cached_property
-    def images(self) -> npt.NDArray[np.uint8]:
-        """The pictures: uint8 [N, size, size, 3], read-only, mapped into memory."""
-        shape = (len(self), self.size, self.size, 3)
-        return np.memmap(self.path / IMAGES, np.uint8, mode="r", shape=shape)
+            missing = Path(error.filename).name
+            raise DataError(f"{path} is not a packed set: {missing} is missing") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} cannot be used: the manifest is damaged") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        except DataError as error:
+            raise DataError(f"{path} cannot be used: {error}") from error
+        return cls(path, manifest, images)
 
     @cached_property
     def names(self) -> list[str]:
         """The name of each picture: its path inside its source."""
         return [picture.name for picture in self.manifest.pictures]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all pictures together."""
-        return len(self) * self.size**2 * 3
 
     @property
     def size(self) -> int:
@@ -91,6 +83,10 @@ class PackedImages:
 
     def __len__(self) -> int:
         return len(self.manifest.pictures)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the set anew instead of being sent the pictures."""
+        return PackedImages.open, (self.path,)
 
     def __repr__(self) -> str:
         return f"PackedImages({str(self.path)!r}: {len(self)} of {self.size} px)"
@@ -106,15 +102,16 @@ def is_packed(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def staged(path: Path) -> Iterator[Path]:
+def staged(path: Path, owned: bool = False) -> Iterator[Path]:
     """Yield a new folder beside `path`; on a clean exit it becomes `path`.
 
-    What stood there before is replaced when it is a packed set or an empty folder. Otherwise, and
-    when the system does not let us write, DataError. When the body raises, the new folder is
-    removed and the old one untouched.
+    What stood there before is replaced when it is a packed set or an empty folder, or when the
+    place is `owned` by pokegan. Otherwise, and when the system does not let us write, DataError.
+    When the body raises, the new folder is removed and the old one untouched.
     """
     path = Path(path)
-    _refuse_to_replace(path)
+    if not owned:
+        _refuse_to_replace(path)
     temporary = beside(path)
     try:
         try:
@@ -153,6 +150,15 @@ def keep_rows(path: Path, rows: list[int], row_bytes: int) -> None:
         file.truncate(len(rows) * row_bytes)
 
 
+def _map(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    length, expected = path.stat().st_size, math.prod(shape)
+    if length != expected:
+        raise DataError(f"{IMAGES} has {length:,} bytes, not {expected:,}")
+    if not expected:
+        raise DataError("there is no picture in it")
+    return np.memmap(path, np.uint8, mode="r", shape=shape)
+
+
 def _refuse_to_replace(path: Path) -> None:
     if not path.exists() or is_packed(path):
         return
@@ -167,16 +173,26 @@ def _publish(temporary: Path, path: Path) -> None:
     for child in temporary.iterdir():
         sync(child)
     sync(temporary)
+    while not _swap(temporary, path):
+        pass
+    sync(path.parent)
+
+
+def _swap(temporary: Path, path: Path) -> bool:
+    """Give `temporary` the name `path`; False when another process was there in between."""
     old = beside(path)
-    had_one = _move_away(path, old)
+    moved = _move_away(path, old)
     try:
         temporary.rename(path)
     except OSError:
-        if had_one:
+        if path.exists():
+            return False
+        if moved:
             old.rename(path)
         raise
-    sync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 def _move_away(path: Path, old: Path) -> bool:
@@ -185,13 +201,3 @@ def _move_away(path: Path, old: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _file_name(error: OSError) -> str:
-    return Path(error.filename).name
-
-
-def _what(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "the manifest is damaged"
-    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -32,6 +32,7 @@ MEMORY_LIMIT = 2 << 30
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
 _QUEUED_PER_WORKER = 8  # bounds the results that wait for their turn
 _READY = "ready"
+_CODE = "from pokegan.data.workers import serve; serve()"
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what a lost pipe can raise
 
 
@@ -168,7 +169,7 @@ class _Worker:
 
 
 def _spawn(complaints: IO[bytes]) -> "subprocess.Popen[bytes]":
-    code = f"import sys; sys.path[:] = {sys.path!r}\nfrom {__name__} import serve\nserve()"
+    code = f"import sys; sys.path[:] = {sys.path!r}\n{_CODE}"
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
         [sys.executable, "-c", code],

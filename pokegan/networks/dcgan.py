@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pokegan.networks.layers import activation_layer, ladder, norm_layer
+from pokegan.networks.layers import activation_layer, ladder, norm_layer, spectral
 
 BASE = 4  # side of the smallest feature map, px
 
@@ -56,7 +56,7 @@ class DCGANDiscriminator(nn.Module):
     Args:
         size: side of the pictures in px, 4 times a power of two.
         channels: feature maps at size / 2, size / 4, ... down to 4 px, for some size.
-        norm: batch, instance or none, behind the hidden convolutions.
+        norm: batch, instance or none, behind the hidden convolutions; or spectral, on every one.
         norm_first: whether the first convolution has the norm too.
         activation: relu or lrelu.
         bias: whether the convolutions have a bias.
@@ -76,15 +76,19 @@ class DCGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(itertools.pairwise(steps)):
             own_norm = norm if depth > 0 or norm_first else "none"
-            layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias))
+            layers.append(_maybe_spectral(norm, nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias)))
             layers.extend(_behind(own_norm, activation, outputs))
-        layers.append(nn.Conv2d(steps[-1], 1, BASE, bias=bias))
+        layers.append(_maybe_spectral(norm, nn.Conv2d(steps[-1], 1, BASE, bias=bias)))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, size, size] in [-1, 1] to [N] logits."""
         logits: Tensor = self.layers(pictures)
         return logits.flatten()
+
+
+def _maybe_spectral(norm: str, layer: nn.Module) -> nn.Module:
+    return spectral(layer) if norm == "spectral" else layer
 
 
 def _behind(norm: str, activation: str, channels: int) -> list[nn.Module]:

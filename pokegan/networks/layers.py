@@ -1,22 +1,40 @@
 """What several networks share: norms, activations, initialisation, the ladder of sizes."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from pokegan.errors import ConfigError
 
 
+class _SpectralNorm(parametrizations._SpectralNorm):
+    """PyTorch's spectral norm (arXiv 1802.05957), in float32 also where autocast is on."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            normalised: Tensor = super().forward(weight)
+            return normalised
+
+
+def spectral(module: nn.Module) -> nn.Module:
+    """Divide the weight of a convolution or linear layer by its largest singular value."""
+    dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+    parametrize.register_parametrization(module, "weight", _SpectralNorm(module.weight, dim=dim))
+    return module
+
+
 def norm_layer(name: str, channels: int) -> nn.Module | None:
     """Return the norm called `name` for `channels` feature maps, or None for `none`."""
-    if name == "none":
+    if name in ("none", "spectral"):  # a spectral norm sits in the convolution
         return None
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
-    raise ConfigError(f"norm {name!r}: choose one of batch, instance, none")
+    raise ConfigError(f"norm {name!r}: choose one of batch, instance, spectral, none")
 
 
 def activation_layer(name: str) -> nn.Module:
@@ -55,10 +73,18 @@ def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> N
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, std, generator=generator)
+            nn.init.normal_(_own_weight(module), 0.0, std, generator=generator)
         elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d):
             nn.init.normal_(module.weight, 1.0, std, generator=generator)
         else:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _own_weight(module: nn.Module) -> Tensor:
+    """Return the parameter that is optimised, also where the weight is computed from it."""
+    if parametrize.is_parametrized(module, "weight"):
+        own: Tensor = module.parametrizations.weight.original  # type: ignore[union-attr]  # torch's
+        return own
+    return cast(Tensor, module.weight)

@@ -62,10 +62,12 @@ def build(config: RunConfig, packed: PackedImages) -> Parts:
 def build_networks(config: RunConfig) -> dict[str, nn.Module]:
     """Return the freshly initialised networks, the same for a seed on every device and rank."""
     random = torch.Generator().manual_seed(config.training.seed)
-    networks = {
-        "generator": build_generator(config.generator, config.latent, config.data.size),
-        "discriminator": build_discriminator(config.discriminator, config.data.size),
-    }
+    with torch.random.fork_rng(devices=[]):  # what constructors draw is counted too
+        torch.manual_seed(config.training.seed)
+        networks = {
+            "generator": build_generator(config.generator, config.latent, config.data.size),
+            "discriminator": build_discriminator(config.discriminator, config.data.size),
+        }
     for network in networks.values():
         init_normal(network, INIT_STD, random)
     return networks

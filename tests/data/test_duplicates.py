@@ -36,8 +36,12 @@ def creature(index: int, size: int = 64, seed: int = 0) -> Pixels:
     return np.asarray(decode(content))
 
 
-def jpeg(pixels: Pixels, quality: int = 85) -> Pixels:
-    return np.asarray(decode(saved(Image.fromarray(pixels), "JPEG", quality=quality)))
+def twins(index: int, quality: int = 85) -> tuple[Pixels, Pixels]:
+    """A creature of 256 px prepared at 64 px from a lossless file and from a JPEG."""
+    whole = Image.fromarray(creature(index, 256))
+    lossy = decode(saved(whole, "JPEG", quality=quality))
+    small = [picture.resize((64, 64), Image.Resampling.LANCZOS) for picture in (whole, lossy)]
+    return np.asarray(small[0]), np.asarray(small[1])
 
 
 def prints(pictures: list[Pixels], lossy: list[bool] | None = None) -> Fingerprints:
@@ -81,21 +85,21 @@ def test_identical_files_are_called_so() -> None:
 
 
 def test_exact_duplicates_are_found_with_distance_zero_and_near_ones_are_not() -> None:
-    a = creature(1)
-    matches = find_duplicates(prints([a, a, jpeg(a)]), 0)
+    a, a_lossy = twins(1)
+    matches = find_duplicates(prints([a, a, a_lossy]), 0)
     assert [match.index for match in matches] == [1]
 
 
 def test_a_lossless_twin_is_kept_even_when_it_comes_last() -> None:
-    a, b = creature(1), creature(2)
-    pictures = [jpeg(a), b, a, jpeg(b)]
+    (a, a_lossy), (b, b_lossy) = twins(1), twins(2)
+    pictures = [a_lossy, b, a, b_lossy]
     assert found(pictures, [True, False, False, True]) == [(0, 2, NEAR), (3, 1, NEAR)]
 
 
 @pytest.mark.parametrize("quality", [95, 75, 50, 30])
 def test_compression_is_seen_through(quality: int) -> None:
-    originals = [creature(i) for i in range(30)]
-    pictures = originals + [jpeg(picture, quality) for picture in originals]
+    pairs = [twins(i, quality) for i in range(30)]
+    pictures = [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
     lossy = [False] * 30 + [True] * 30
     assert found(pictures, lossy) == [(30 + i, i, NEAR) for i in range(30)]
 
@@ -108,36 +112,38 @@ def test_another_resolution_is_seen_through() -> None:
         assert found(both) == [(1, 0, NEAR)]
 
 
-def test_different_creatures_mirrored_and_recoloured_ones_are_kept() -> None:
-    a = creature(3)
+def test_different_mirrored_and_recoloured_creatures_are_kept() -> None:
+    a = creature(3).copy()
+    a[20:40, 40:60] = (250, 20, 20)  # lopsided
     mirrored = np.ascontiguousarray(a[:, ::-1])
-    lopsided = a.copy()
-    lopsided[20:40, 40:60] = (250, 20, 20)
     recoloured = np.ascontiguousarray(a[..., [1, 2, 0]])
     blurred = np.asarray(Image.fromarray(a).filter(ImageFilter.GaussianBlur(6)))
-    assert found([a, lopsided, np.ascontiguousarray(lopsided[:, ::-1]), recoloured, blurred]) == []
-    assert mirrored.shape == a.shape
+    assert found([a, creature(3), mirrored, recoloured, blurred]) == []
     assert found([creature(i) for i in range(100)]) == []
 
 
 def test_small_differences_do_not_chain() -> None:
     """Each step is a duplicate of the one before; what is kept is far from what is kept."""
-    steps = [np.full((32, 32, 3), 100 + 5 * i, np.uint8) for i in range(10)]
+    steps = [np.full((32, 32, 3), 100 + 4 * i, np.uint8) for i in range(10)]
     kept = sorted(set(range(10)) - {index for index, _, _ in found(steps)})
     assert kept == [0, 2, 4, 6, 8]
 
 
-def test_distance_is_the_largest_luma_weighted_difference_of_a_cell() -> None:
+def test_distance_is_the_largest_difference_of_a_cell() -> None:
     one = np.zeros((16, 16, 3), np.uint8)
     two = one.copy()
     two[3, 4] = (10, 20, 30)
     two[8, 8] = (0, 0, 1)
-    expected = np.sqrt(0.299 * 100 + 0.587 * 400 + 0.114 * 900)
-    assert distance(two[None], one) == pytest.approx([expected], rel=1e-5)
+    luma = 0.299 * 10 + 0.587 * 20 + 0.114 * 30
+    chroma_blue, chroma_red = 0.564 * (30 - luma), 0.713 * (10 - luma)  # ITU-R BT.601
+    expected = np.sqrt(luma**2 + chroma_blue**2 / 4 + chroma_red**2 / 4)
+    assert distance(two[None], one) == pytest.approx([expected], rel=1e-3)
+    greys = np.stack([one, one + 9])
+    assert distance(greys, one) == pytest.approx([0, 9], rel=1e-3)
 
 
 def test_flat_and_tiny_pictures_have_fingerprints() -> None:
     for side in (1, 8, 1024):
         flat = np.full((side, side, 3), 77, np.uint8)
-        assert 0 <= perceptual_hash(flat) < 2**64
+        assert perceptual_hash(flat) == 0
         assert (thumbnail(flat) == 77).all()

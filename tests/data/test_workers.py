@@ -1,0 +1,134 @@
+"""Worker processes: order, crashes, stalls, and a parent that is no well-behaved module."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from awkward import Crash, Stall, saved
+from PIL import Image
+
+from pokegan.data import workers
+from pokegan.data.entries import Entry, FileEntry
+from pokegan.data.options import PrepareOptions
+from pokegan.data.square import Refusal, Square
+from pokegan.data.workers import WorkerPool, default_workers, prepare_all
+from pokegan.errors import PokeganError
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[Entry]:
+    """Forty pictures; picture i is of colour (i, i, i)."""
+    found: list[Entry] = []
+    for i in range(40):
+        path = tmp_path / f"{i}.png"
+        path.write_bytes(saved(Image.new("RGB", (8, 8), (i, i, i)), "PNG"))
+        found.append(FileEntry(path.name, path))
+    return found
+
+
+def first_bytes(results: list[Square | Refusal]) -> list[int | str]:
+    return [r.reason if isinstance(r, Refusal) else r.pixels[0] for r in results]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_results_come_in_order(entries: list[Entry], count: int) -> None:
+    results = list(prepare_all(entries, PrepareOptions(8), count))
+    assert first_bytes(results) == list(range(40))
+
+
+def test_a_picture_that_kills_its_worker_costs_one_picture(entries: list[Entry]) -> None:
+    entries[7] = FileEntry("7", Crash())  # type: ignore[arg-type]
+    entries[8] = FileEntry("8", Crash())  # type: ignore[arg-type]
+    got = first_bytes(list(prepare_all(entries, PrepareOptions(8), 2)))
+    crashed = "crashed the decoder"
+    assert got == [*range(7), crashed, crashed, *range(9, 40)]
+
+
+def test_a_picture_that_stalls_is_given_up(entries: list[Entry]) -> None:
+    entries[3] = FileEntry("3", Stall())  # type: ignore[arg-type]
+    options = PrepareOptions(8, seconds_per_picture=1.5)
+    start = time.monotonic()
+    got = first_bytes(list(prepare_all(entries, options, 1)))
+    assert got == [*range(3), "took too long: over 1.5 s", *range(4, 40)]
+    assert time.monotonic() - start < 15
+
+
+def test_stopping_early_leaves_no_process(entries: list[Entry]) -> None:
+    results = prepare_all(entries, PrepareOptions(8), 2)
+    next(results)
+    results.close()
+    pool = WorkerPool(PrepareOptions(8), 1)
+    with pool:
+        next(pool.map(entries))
+        process = pool._workers[0]._process
+        assert process is not None
+        assert process.poll() is None
+    assert process.poll() is not None
+
+
+def test_a_worker_that_cannot_start_says_so(
+    entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", ["/nowhere"])
+    with pytest.raises(PokeganError, match=r"could not start .*Error.*prepare with workers=0"):
+        list(prepare_all(entries, PrepareOptions(8), 1))
+
+
+def test_memory_of_a_worker_is_bounded(
+    entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of 60 million pixels does not fit into 100 MB; the next one is no worse for it."""
+    pytest.importorskip("resource")
+    small = "import pokegan.data.workers as w; w.MEMORY_LIMIT = 100 << 20; w.serve()"
+    monkeypatch.setattr(workers, "_CODE", small)
+    large = entries[0].path  # type: ignore[union-attr]
+    large.write_bytes(saved(Image.new("RGB", (8000, 7500)), "PNG", compress_level=1))
+    got = first_bytes(list(prepare_all(entries[:3], PrepareOptions(8), 1)))
+    assert got[0] in (
+        "out of memory: while reading a PNG file",
+        "out of memory",
+        "crashed the decoder",
+    )
+    assert got[1:] == [1, 2]
+
+
+def test_default_is_bounded_by_processors_and_work() -> None:
+    assert default_workers(0) == 1
+    assert default_workers(40) == 1
+    assert 1 <= default_workers(10**6) <= (os.cpu_count() or 1)
+
+
+def test_a_script_without_a_guard_works_and_workers_import_no_torch(
+    entries: list[Entry], tmp_path: Path
+) -> None:
+    """Neither fork nor a second run of the main module: the script prints its line once."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+            import sys, threading
+            from pathlib import Path
+            sys.path.insert(0, {os.path.dirname(__file__)!r})
+            from awkward import Files
+            from pokegan.data import PrepareOptions, prepare
+            print("once")
+            options = PrepareOptions(8, keep_duplicates=True)
+            made = prepare(Files(Path({str(tmp_path)!r})), options, Path("out"), workers=2)
+            print(len(made), "torch" in sys.modules, threading.active_count())
+        """)
+    )
+    root = Path(workers.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["once", "40 False 1"]
+    assert done.stderr == ""
