@@ -57,6 +57,7 @@ def why_no_cuda() -> str | None:
 
 
 def extensions() -> list:
+    """Return the modules to build: `_C`, and `_C_cuda` where a toolkit and a torch fit."""
     macros = [("TORCH_TARGET_VERSION", TORCH_TARGET), ("Py_LIMITED_API", PYTHON_TARGET)]
     warnings = ["-Wall", "-Wextra"] + ["-Werror"] * (os.environ.get("POKEGAN_WERROR") == "1")
     headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*.h"))]
@@ -96,11 +97,13 @@ class OptionalBuild(BuildExtension):
     """Builds each module on its own and writes down what became of it."""
 
     def run(self) -> None:
+        """Build, then leave the outcome beside the modules."""
         self.outcome = {"_C": "not built", "_C_cuda": f"not built: {why_no_cuda()}"}
         super().run()  # sets `inplace` aside while it works
         self._write()
 
     def build_extensions(self) -> None:
+        """Build what can be built; go on after what cannot."""
         outcome = self.outcome
         built, wanted = [], self.extensions
         for extension in wanted:

@@ -121,8 +121,12 @@ class OptimizerConfig:
 class LengthConfig:
     """How long a run is, in exactly one of three units; the other two follow from it."""
 
-    epochs: float | None = setting(None, "--epochs", "passes over the pictures", unit="epochs", minimum=0)
-    kimg: float | None = setting(None, "--kimg", "thousands of pictures seen", unit="kimg", minimum=0)
+    epochs: float | None = setting(
+        None, "--epochs", "passes over the pictures", unit="epochs", minimum=0
+    )
+    kimg: float | None = setting(
+        None, "--kimg", "thousands of pictures seen", unit="kimg", minimum=0
+    )
     steps: int | None = setting(None, "--steps", "training steps", unit="steps", minimum=0)
 
     def total_steps(self, count: int, batch: int) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,16 +17,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=path.suffix or ".part", dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    suffix = path.suffix or ".part"
+    temporary = path.with_name(f".{path.stem[:80]}-{os.getpid()}-{secrets.token_hex(4)}{suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,9 +48,3 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

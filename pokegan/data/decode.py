@@ -17,15 +17,6 @@ from pokegan.data.options import MAX_PIXELS, RGB, WHITE
 from pokegan.data.refusals import DecodeError
 from pokegan.data.sniff import foreign, sniff
 
-_PLUGINS = {  # only these decoders are ever tried: no Ghostscript, no exotic formats
-    "PNG": ("PNG",),
-    "JPEG": ("JPEG", "MPO"),
-    "WebP": ("WEBP",),
-    "GIF": ("GIF",),
-    "BMP": ("BMP",),
-    "TIFF": ("TIFF",),
-}
-
 _CUT_SHORT = "truncated|[Nn]ot enough"  # how Pillow's decoders put it
 _DRAFT = 8  # at 8 times the target a reduced JPEG differs by 0.2 levels, at 2 times by 1
 _ORIENTATION = 0x0112
@@ -85,7 +76,8 @@ def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> I
 def _raster_unguarded(
     content: bytes, kind: str, max_pixels: int, target: int | None
 ) -> Image.Image:
-    with Image.open(io.BytesIO(content), formats=_PLUGINS[kind]) as image:
+    only = (kind.upper(),)  # no other decoder is tried: no Ghostscript, no exotic formats
+    with Image.open(io.BytesIO(content), formats=only) as image:
         _check_size(image.width, image.height, max_pixels)
         if kind == "JPEG" and target:
             image.draft(None, (_DRAFT * target, _DRAFT * target))

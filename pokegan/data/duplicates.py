@@ -129,6 +129,7 @@ class HashIndex:
         self._bands: list[dict[int, tuple[array[int], array[int]]]] = [{} for _ in _CUTS]
 
     def add(self, value: int, i: int) -> None:
+        """Remember that picture `i` has the hash `value`."""
         for bucket, key in zip(self._bands, _bands(value), strict=True):
             hashes, indices = bucket.setdefault(key, (array("Q"), array("q")))
             hashes.append(value)

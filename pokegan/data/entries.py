@@ -4,6 +4,7 @@ Entries are small and picklable: they travel to worker processes. This file know
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -42,7 +43,7 @@ class Source(Protocol):
         """`(name, reason)` of what the source itself refused, complete after `entries()`."""
         ...
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> Sequence[Entry]:
         """Every candidate once, in natural order of the names."""
         ...
 

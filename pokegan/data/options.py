@@ -39,7 +39,7 @@ class PrepareOptions:
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
     max_pixels: int = MAX_PIXELS
     max_bytes: int = 256 << 20
-    seconds_per_picture: float = 30.0
+    seconds_per_picture: float = 10.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", tuple(self.background))

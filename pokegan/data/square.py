@@ -19,9 +19,7 @@ from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.refusals import DecodeError
 from pokegan.data.sniff import is_lossy
 
-_REDUCING_GAP = (
-    8.0  # beyond 8 times the size a box filter goes first: 0.1 levels off, twice as fast
-)
+_REDUCING_GAP = 8.0  # larger pictures meet a box filter first: 0.1 levels off, twice as fast
 
 
 class Square(NamedTuple):

@@ -27,7 +27,7 @@ from pokegan.data.options import PrepareOptions
 from pokegan.data.square import Refusal, Square, prepare_entry
 from pokegan.errors import PokeganError
 
-MEMORY_LIMIT = 2 << 30
+MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
 
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
 _QUEUED_PER_WORKER = 8  # bounds the results that wait for their turn

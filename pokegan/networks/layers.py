@@ -1,7 +1,6 @@
 """What several networks share: norms, activations, initialisation, the ladder of sizes."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,8 @@ class _SpectralNorm(parametrizations._SpectralNorm):
 def spectral(module: nn.Module) -> nn.Module:
     """Divide the weight of a convolution or linear layer by its largest singular value."""
     dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-    parametrize.register_parametrization(module, "weight", _SpectralNorm(module.weight, dim=dim))
+    weight = _own_weight(module)
+    parametrize.register_parametrization(module, "weight", _SpectralNorm(weight, dim=dim))
     return module
 
 
@@ -84,7 +84,6 @@ def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> N
 
 def _own_weight(module: nn.Module) -> Tensor:
     """Return the parameter that is optimised, also where the weight is computed from it."""
-    if parametrize.is_parametrized(module, "weight"):
-        own: Tensor = module.parametrizations.weight.original  # type: ignore[union-attr]  # torch's
-        return own
-    return cast(Tensor, module.weight)
+    weights = dict(module.named_parameters())
+    parametrised = weights.get("parametrizations.weight.original")
+    return weights["weight"] if parametrised is None else parametrised

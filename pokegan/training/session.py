@@ -9,8 +9,8 @@ import torch
 
 from pokegan.config import RunConfig, override
 from pokegan.data.colours import parse_colour
-from pokegan.data.packed import PackedImages
 from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
 from pokegan.data.sources import open_data
 from pokegan.errors import ConfigError
 from pokegan.files import write_text

@@ -16,7 +16,6 @@ from pokegan.data.decode import decode
 from pokegan.data.refusals import DecodeError, category
 from pokegan.data.sniff import is_lossy, sniff
 
-
 _NOT_OPAQUE = ("alpha", "key", "rgba", "2-bit", "profile", "turned")
 
 
@@ -104,17 +103,13 @@ def test_bomb_is_refused_without_decoding_it(awkward: Awkward, folder: Path) -> 
     tracemalloc.stop()
 
 
-def test_a_text_chunk_bomb_in_a_png_is_refused_or_ignored() -> None:
+def test_a_text_chunk_bomb_in_a_png_is_refused() -> None:
     squeezed = zlib.compress(bytes(100_000_000))
     kind = b"zTXt"
     text = b"Comment\0\0" + squeezed
     part = struct.pack(">I", len(text)) + kind + text + struct.pack(">I", zlib.crc32(kind + text))
-    try:
-        picture = decode(png([bytes(3)], 1, 8, 2, part))
-    except DecodeError as error:
-        assert category(str(error)) == "damaged"
-    else:
-        assert picture.size == (1, 1)
+    with pytest.raises(DecodeError, match="damaged"):
+        decode(png([bytes(3)], 1, 8, 2, part))
 
 
 def test_svg_is_drawn_for_the_target_and_keeps_its_aspect() -> None:
@@ -164,12 +159,9 @@ def test_mutated_files_never_do_worse_than_a_refusal(folder: Path, awkward: Awkw
         if turn % 3 == 0:
             del content[dice.randrange(len(content)) :]
         try:
-            picture = decode(bytes(content), target=32, max_pixels=1_000_000)
-        except DecodeError as error:
+            decode(bytes(content), target=32, max_pixels=1_000_000)
+        except DecodeError:
             refused += 1
-            assert category(str(error))
-        else:
-            assert picture.mode == "RGB"
     assert 30 < refused < 290
 
 

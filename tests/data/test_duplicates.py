@@ -1,4 +1,4 @@
-"""Duplicates: what counts as the same picture, and that looking it up finds what comparing finds."""
+"""Duplicates: what counts as the same picture, and that the look-up finds what comparing finds."""
 
 import random
 from dataclasses import replace

@@ -92,7 +92,7 @@ def test_another_process_is_sent_the_path_and_not_the_pictures(tmp_path: Path) -
         (lambda p: (p / packed.MANIFEST).unlink(), "not a packed set: manifest.json is missing"),
         (
             lambda p: (p / packed.IMAGES).write_bytes(b"12345"),
-            "cannot be used: images.u8 has 5 bytes, not 576",
+            "images.u8 has 5 bytes, not 576",
         ),
         (lambda p: (p / packed.MANIFEST).write_text("{"), "the manifest is damaged"),
         (lambda p: (p / packed.MANIFEST).write_text("[]"), "not the manifest of a packed set"),
@@ -124,9 +124,8 @@ def test_a_flipped_bit_is_found_by_verify(tmp_path: Path) -> None:
 
 def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     old = make(tmp_path / "set", count=3)
-    with pytest.raises(KeyError), staged(tmp_path / "set") as folder:
-        (folder / packed.IMAGES).write_bytes(b"half")
-        raise KeyError
+    with pytest.raises(DataError, match="cannot write"), staged(tmp_path / "set") as folder:
+        (folder / "no" / "such" / "folder").write_bytes(b"half")
     assert len(PackedImages.open(tmp_path / "set", verify=True)) == 3
     assert len(make(tmp_path / "set", count=5)) == 5
     assert old.images.shape == (3, 8, 8, 3)  # a reader keeps what it has opened
@@ -149,7 +148,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write .*: Not a directory"):
+    with pytest.raises(DataError, match=r"cannot write .*: Not a directory"):
         make(tmp_path / "file" / "set")
 
 

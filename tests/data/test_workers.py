@@ -111,7 +111,7 @@ def test_a_script_without_a_guard_works_and_workers_import_no_torch(
         textwrap.dedent(f"""
             import sys, threading
             from pathlib import Path
-            sys.path.insert(0, {os.path.dirname(__file__)!r})
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
             from awkward import Files
             from pokegan.data import PrepareOptions, prepare
             print("once")

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, in stages chosen by name:
+#
+#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [bench]     (default: all of them)
+#
+# Results go to $OUT (default: gpu-results): one log a stage, and JSON of the benchmarks. A stage
+# that fails is told at the end and does not stop the others; the exit code is the count of failures.
+# PYTHON names the interpreter. It needs torch, pytest and pytest-benchmark, not the network.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+OUT=${OUT:-gpu-results}
+PYTHON=${PYTHON:-python3}
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+POKEGAN_CACHE=$(mktemp -d)
+export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" POKEGAN_CACHE
+
+stage_build() {
+  FORCE_CUDA=1 POKEGAN_REQUIRE_BUILD=1 "$PYTHON" setup.py build_ext --inplace &&
+    "$PYTHON" -m pokegan doctor
+}
+
+stage_tests() {
+  "$PYTHON" -m pytest -q -m gpu tests
+}
+
+stage_sanitize() {
+  for tool in memcheck racecheck; do
+    compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$PYTHON" -m pytest -q -m gpu tests/ops || return 1
+  done
+}
+
+stage_train() {
+  "$PYTHON" -m pokegan train hpml --device cuda --kimg 200 --out "$OUT/run-hpml" &&
+    tail -n 1 "$OUT/run-hpml/stats.jsonl"
+}
+
+stage_bench() {
+  "$PYTHON" -m pytest benchmarks --benchmark-only --benchmark-json="$OUT/benchmarks.json"
+}
+
+facts() {
+  date -u +%FT%TZ
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  "$PYTHON" -c "import torch, platform; print(torch.__version__, torch.version.cuda, platform.python_version())"
+}
+
+facts 2>&1 | tee "$OUT/machine.txt"
+failed=()
+for stage in "${@:-build tests sanitize train bench}"; do
+  for name in $stage; do
+    echo "=== $name"
+    "stage_$name" 2>&1 | tee "$OUT/$name.log"
+    [ "${PIPESTATUS[0]}" -eq 0 ] || failed+=("$name")
+  done
+done
+rm -rf "$POKEGAN_CACHE"
+echo "failed: ${failed[*]:-none}"
+exit "${#failed[@]}"
