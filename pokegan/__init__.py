@@ -15,7 +15,7 @@ _LAZY = {
     "Run": "pokegan.training.trainer",
     "RunConfig": "pokegan.config",
     "load": "pokegan.training.generator",
-    "prepare": "pokegan.data",
+    "prepare": "pokegan.data.shortcut",
     "recipes": "pokegan.recipes",
     "resume": "pokegan.training.session",
     "train": "pokegan.training.session",
@@ -49,8 +49,8 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from pokegan import recipes
     from pokegan.config import RunConfig
-    from pokegan.data import prepare
     from pokegan.data.packed import PackedImages
+    from pokegan.data.shortcut import prepare
     from pokegan.training.generator import Generator, load
     from pokegan.training.session import resume, train
     from pokegan.training.trainer import Run

@@ -17,6 +17,7 @@ def test_the_content_arrives_and_nothing_else_stays(tmp_path: Path) -> None:
 
 def test_an_error_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a.bin", b"old")
+
     def fail() -> None:
         with atomic_path(tmp_path / "a.bin") as temporary:
             temporary.write_bytes(b"half")

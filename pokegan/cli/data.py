@@ -195,7 +195,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="D",
         help="pictures this close count as one, in levels of 0 to 255; 0: only exact duplicates "
-        "(default: 7.5)",
+        "(default: 6.5)",
     )
     parser.add_argument(
         "--workers",

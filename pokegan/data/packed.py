@@ -81,6 +81,11 @@ class PackedImages:
         """The colour around and under the pictures, three levels 0 to 255."""
         return self.manifest.background
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels."""
+        return len(self) * self.size**2 * 3
+
     def __len__(self) -> int:
         return len(self.manifest.pictures)
 

@@ -167,7 +167,7 @@ def test_help_shows_each_default_with_its_unit(capsys: pytest.CaptureFixture[str
     assert "global batch (default: 128 images)" in text
     assert "passes over the pictures (default: 500 epochs)" in text
     assert main(["train", "--help"]) == 0
-    assert "global batch (default: 64 images)" in " ".join(capsys.readouterr().out.split())
+    assert "global batch (default: 32 images)" in " ".join(capsys.readouterr().out.split())
 
 
 def start(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
