@@ -63,7 +63,14 @@ def plain_step(config: RunConfig):
     return step
 
 
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
 @pytest.mark.parametrize("recipe", ["hpml", "house-dcgan"])
-def test_step_against_plain_eager_fp32(pair, recipe: str) -> None:
-    config = override(recipes.get(recipe), {"training.batch": BATCH, "training.device": "cpu"})
+def test_step_against_plain_eager_fp32(pair, recipe: str, precision: str) -> None:
+    """`auto` is bf16 where the processor has units for it; `fp32` is what the others get."""
+    changes = {
+        "training.batch": BATCH,
+        "training.device": "cpu",
+        "training.precision": precision,
+    }
+    config = override(recipes.get(recipe), changes)
     pair(our_step(config), plain_step(config), images=BATCH)

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 import pokegan
 from pokegan.config import LatentConfig, NetworkConfig
 from pokegan.errors import CheckpointError, ConfigError
-from pokegan.files import atomic_path, write_text
+from pokegan.files import write_bytes, write_text
 from pokegan.ops.random import Stream
 from pokegan.render.pictures import to_uint8
 from pokegan.training import checkpoint
@@ -124,8 +124,7 @@ class Generator:
     def save(self, path: Path) -> None:
         """Write the weights to `path` (.safetensors) and the spec beside it (.json)."""
         tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"pokegan": self.spec.to_json()})
+        write_bytes(path, serialize(tensors, {"pokegan": self.spec.to_json()}))
         write_text(path.with_suffix(".json"), self.spec.to_json())
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pokegan.config import RunConfig
 from pokegan.errors import CheckpointError
@@ -27,6 +29,7 @@ from pokegan.training.interrupt import Interruption
 from pokegan.training.run_folder import RunFolder
 
 LEAST_STEPS_BETWEEN_SAMPLES = 10
+TENSORBOARD_GRIDS = 25
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Trainer:
         self.done = 0
         self.seconds = 0.0
         self.sampled_at = -1
+        self.shown_at = 0
         self.sums = Accumulator()
         self.timing = Timing()
 
@@ -212,8 +216,15 @@ class Trainer:
             )
             grid = make_grid(pictures)
             save_picture(grid, self.folder.grid(self._epoch()))
-            self.board.picture(self.done, "samples", grid)
+            self._show_in_tensorboard(grid)
             self.sampled_at = self.done
+
+    def _show_in_tensorboard(self, grid: NDArray[np.uint8]) -> None:
+        """Show the first grid, the last and some between; every grid is a file already."""
+        waited = self.done - self.shown_at >= self.total / TENSORBOARD_GRIDS
+        if self.done in (0, self.total) or waited:
+            self.board.picture(self.done, "samples", grid)
+            self.shown_at = self.done
 
     def _finish(self) -> None:
         """Write what is made once, from what is on disk."""
