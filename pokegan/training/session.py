@@ -116,7 +116,8 @@ def _introduction(
     return [
         f"recipe    {config.recipe}: generator {counts['generator']:,} parameters, "
         f"discriminator {counts['discriminator']:,}",
-        f"data      {config.data.source}: {len(packed):,} pictures of {packed.size} px",
+        f"data      {config.data.source}: {len(packed):,} pictures of {packed.size} px"
+        + _left_out(packed),
         f"device    {where}, {torch.get_num_threads()} threads, {precision}, "
         f"operators {status().describe(device.type)}",
         f"length    {trainer.total:,} steps of {trainer.batch}, "
@@ -124,6 +125,12 @@ def _introduction(
         + (f", from step {trainer.done:,}" if trainer.done else ""),
         f"run       {folder.path}",
     ]
+
+
+def _left_out(packed: PackedImages) -> str:
+    """Say how many files were found and why some are not in the set; nothing when all are."""
+    reasons = [f"{count:,} {reason}" for reason, count in packed.manifest.counts().items()][1:]
+    return f" ({packed.manifest.found:,} found; left out: {', '.join(reasons)})" if reasons else ""
 
 
 def _parameters(network: torch.nn.Module) -> int:
