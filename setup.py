@@ -73,13 +73,16 @@ def extensions() -> list:
             py_limited_api=True,
         )
     ]
+    cuda_sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cuda").glob("*.c*"))
     if why_no_cuda() is None:
+        if not cuda_sources:
+            sys.exit("pokegan: csrc/cuda is empty: this source tree is not complete")
         if not os.environ.get("TORCH_CUDA_ARCH_LIST") and not torch.cuda.is_available():
             os.environ["TORCH_CUDA_ARCH_LIST"] = DEFAULT_ARCHITECTURES
         modules.append(
             CUDAExtension(
                 "pokegan._C_cuda",
-                sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cuda").glob("*.c*")),
+                cuda_sources,
                 define_macros=[*macros, ("USE_CUDA", None)],
                 depends=headers,
                 extra_compile_args={
@@ -101,6 +104,10 @@ class OptionalBuild(BuildExtension):
         self.outcome = {"_C": "not built", "_C_cuda": f"not built: {why_no_cuda()}"}
         super().run()  # sets `inplace` aside while it works
         self._write()
+        for name, state in self.outcome.items():  # a module of an earlier build is not this one
+            for stale in (self._folder() / "pokegan").glob(f"{name}.*"):
+                if state != "built" and stale.suffix in (".so", ".pyd"):
+                    stale.unlink()
 
     def build_extensions(self) -> None:
         """Build what can be built; go on after what cannot."""
@@ -125,9 +132,12 @@ class OptionalBuild(BuildExtension):
         self.extensions = [extension]
         super().build_extensions()
 
+    def _folder(self) -> Path:
+        beside = self.inplace or getattr(self, "editable_mode", False)
+        return ROOT if beside else Path(self.build_lib)
+
     def _write(self) -> None:
-        folder = ROOT if self.inplace or getattr(self, "editable_mode", False) else self.build_lib
-        target = Path(folder) / "pokegan/_build.json"
+        target = self._folder() / "pokegan/_build.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         facts = {"modules": self.outcome, "torch": torch.__version__, "cuda_home": CUDA_HOME}
         target.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

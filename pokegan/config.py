@@ -15,6 +15,17 @@ from typing import Any
 from pokegan.errors import ConfigError
 
 FORMAT = 1
+RESUMABLE = (  # what may differ when a run goes on
+    "length.epochs",
+    "length.kimg",
+    "length.steps",
+    "data.source",
+    "training.device",
+    "output.sample_every",
+    "output.log_every",
+    "output.checkpoint_every",
+    "output.keep_checkpoints",
+)
 
 
 def setting(
@@ -213,13 +224,25 @@ class RunConfig:
             _check_optimizer(name, getattr(self, f"{name}_optimizer"))
         if self.objective.share_fakes and self.objective.discriminator_steps > 1:
             raise ConfigError(
-                "--share-fakes needs --discriminator-steps 1: there is no generator phase to share "
-                "with in the other steps"
+                f"--discriminator-steps {self.objective.discriminator_steps} needs "
+                "--no-share-fakes: in most steps there is no generator phase to share with"
             )
         lengths = (self.length.epochs, self.length.kimg, self.length.steps)
         if sum(value is not None for value in lengths) != 1:
             raise ConfigError("give the run's length by exactly one of --epochs, --kimg, --steps")
         return self
+
+    def continues(self, other: "RunConfig") -> bool:
+        """Return whether a run of `other` can go on as this one: equal but for `RESUMABLE`."""
+        same = {
+            entry.path: entry.value_in(other) for entry in settings() if entry.path in RESUMABLE
+        }
+        taken = self
+        for path, value in same.items():
+            part, name = path.split(".")
+            changed = dataclasses.replace(getattr(taken, part), **{name: value})
+            taken = dataclasses.replace(taken, **{part: changed})
+        return taken == RunConfig.from_json(other.to_json())
 
     def to_json(self) -> str:
         """Return the config as JSON text; `from_json` gives an equal config back."""

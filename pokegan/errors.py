@@ -16,5 +16,9 @@ class DataError(PokeganError):
     """Pictures are missing, unreadable, or not what the command expects."""
 
 
+class DivergedError(PokeganError):
+    """A loss is no longer a finite number."""
+
+
 class CheckpointError(PokeganError):
     """A checkpoint or a weight file is missing, damaged, or of another run."""

@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out}: is a file; a folder is wanted")
     generator = load(args.source, str(choose_device(args.device)))
-    pictures = generator.sample(args.n, args.seed, args.truncation, args.first)
     if args.grid:
+        pictures = generator.sample(args.n, args.seed, args.truncation, args.first)
         path = args.out / "grid.png"
         save_grid(pictures, path, columns=args.columns)
         print(path)
         return 0
-    for number, picture in enumerate(pictures, start=args.first):
+    for number, picture in generator.stream(args.n, args.seed, args.truncation, args.first):
         save_picture(picture, args.out / f"seed-{args.seed}-{number:05d}.png")
-    print(f"{len(pictures)} pictures in {args.out}")
+    print(f"{args.n} pictures in {args.out}")
     return 0

@@ -43,8 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 1
-    except (MemoryError, OSError, RuntimeError) as error:
+    except (MemoryError, OSError) as error:
         return _fail(error, args.traceback)
+    except Exception as error:
+        _fail(error, args.traceback)
+        hint = "" if args.traceback else "; --traceback shows where"
+        print(f"pokegan: this is a fault of pokegan, not yours{hint}", file=sys.stderr)
+        return 1
 
 
 def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:

@@ -1,24 +1,16 @@
 """`pokegan train`: a new run, or `--resume` of one."""
 
 import argparse
+import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pokegan import recipes
 from pokegan.cli.progress import bar
-from pokegan.config import RunConfig, Setting, override, settings
+from pokegan.config import RESUMABLE, RunConfig, Setting, override, settings
 from pokegan.errors import ConfigError
-
-RESUMABLE = (
-    "length.epochs",
-    "length.kimg",
-    "length.steps",
-    "training.device",
-    "output.checkpoint_every",
-    "output.keep_checkpoints",
-    "output.log_every",
-)
 
 
 def add_parser(
@@ -107,14 +99,11 @@ def _add_network(parser: argparse.ArgumentParser, network: str, defaults: RunCon
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"an option of the network, VALUE as JSON (default: {options})",
+        help=f"an option of the network, VALUE as JSON (default: {json.dumps(options)})",
     )
 
 
 def _with_networks(config: RunConfig, args: argparse.Namespace) -> RunConfig:
-    import dataclasses
-    import json
-
     for name in ("generator", "discriminator"):
         network, optimizer = getattr(config, name), getattr(config, f"{name}_optimizer")
         options = dict(network.options)
@@ -124,7 +113,7 @@ def _with_networks(config: RunConfig, args: argparse.Namespace) -> RunConfig:
                 raise ConfigError(f"--{name}-option {pair}: KEY=VALUE is wanted")
             try:
                 options[key] = json.loads(text)
-            except ValueError:
+            except ValueError:  # a bare word, such as norm=instance
                 options[key] = text
         rate = getattr(args, f"{name}_lr")
         parts: dict[str, Any] = {

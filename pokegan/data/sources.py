@@ -52,6 +52,11 @@ class DemoSource:
         return [DrawnEntry(f"creature-{i:04d}", i, self.seed) for i in range(self.count)]
 
 
+def is_name(data: str) -> bool:
+    """Whether `data` is a name that `resolve` takes before it looks for a file."""
+    return data == DEMO or is_fetchable(data)
+
+
 def resolve(data: str, say: Say = tell) -> Source | PackedImages:
     """What `data` means: a source to prepare, or a set that is prepared already.
 

@@ -20,13 +20,17 @@ class Accumulator:
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def read(self) -> dict[str, float]:
-        """Return the means and start anew."""
+    def peek(self) -> dict[str, float]:
+        """Return the means so far."""
         if not self._sums:
             return {}
         names = list(self._sums)
         sums = torch.stack([self._sums[name].float() for name in names]).tolist()
-        means = {name: sums[i] / self._counts[name] for i, name in enumerate(names)}
+        return {name: sums[i] / self._counts[name] for i, name in enumerate(names)}
+
+    def read(self) -> dict[str, float]:
+        """Return the means and start anew."""
+        means = self.peek()
         self._sums, self._counts = {}, {}
         return means
 

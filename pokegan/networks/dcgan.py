@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from pokegan.errors import ConfigError
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, spectral
 
 BASE = 4  # side of the smallest feature map, px
@@ -32,6 +33,8 @@ class DCGANGenerator(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        if norm == "spectral":
+            raise ConfigError("the generator's norm: choose one of batch, instance, none")
         self.latent_size = latent_size
         steps = ladder(size, BASE, channels)
         layers: list[nn.Module] = [

@@ -40,7 +40,7 @@ class Phase:
         updates: names of the networks whose parameters this phase optimises.
         loss: gives the loss.
         frozen: names of networks that take part with parameters that need no gradient.
-        every: the phase runs in steps whose number is a multiple of this.
+        every: the phase runs in the last of every so many steps.
     """
 
     name: str

@@ -88,7 +88,10 @@ def _shifted(pictures: Tensor, shift: Tensor, background: Sequence[int]) -> Tens
     moved = pictures[
         sample, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
     ]
-    fill = torch.tensor(list(background), dtype=torch.uint8, device=device)
+    # Filled on the device: a tensor made from a list would wait for a copy from the host.
+    fill = torch.stack(
+        [torch.full((), level, dtype=torch.uint8, device=device) for level in background]
+    )
     return torch.where(inside[..., None], moved, fill)
 
 

@@ -56,6 +56,8 @@ def status() -> Status:
     cuda_error = _load("_C_cuda") if cpu_error is None else cpu_error
     if choice == "compiled" and cpu_error is not None:
         raise ConfigError(f"POKEGAN_OPS=compiled, but {cpu_error}")
+    if choice == "compiled" and cuda_error is not None and _has_gpu():
+        raise ConfigError(f"POKEGAN_OPS=compiled, but for CUDA: {cuda_error}")
     return Status(
         cpu_error is None, cuda_error is None, cpu_error or "compiled", cuda_error or "compiled"
     )
@@ -70,18 +72,26 @@ def build_facts() -> dict[str, object]:
     return facts if isinstance(facts, dict) else {}
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _load(module: str) -> str | None:
     """Import a compiled module; return None, or one line that says why it cannot be used."""
     import torch
 
     if module == "_C_cuda" and torch.version.cuda is None:
         return "this torch has no CUDA"
+    modules = build_facts().get("modules")
+    known = modules.get(module) if isinstance(modules, dict) else None
+    if known not in (None, "built"):
+        return str(known)
     try:
         importlib.import_module(f"pokegan.{module}")
     except ModuleNotFoundError:
-        modules = build_facts().get("modules")
-        known = modules.get(module) if isinstance(modules, dict) else None
-        return str(known or "not built") if known != "built" else "built, but its file is gone"
+        return "not built" if known is None else "built, but its file is gone"
     except (ImportError, OSError) as error:
         return f"cannot be loaded: {str(error).splitlines()[0]}"
     return None

@@ -1,6 +1,7 @@
 """The one place where the names in a config become objects."""
 
-import inspect
+import json
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ def build(config: RunConfig, packed: PackedImages) -> Parts:
     """Return the parts of the run that `config` describes, initialised by its seed."""
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bf16 is there for speed
     networks = build_networks(config)
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
@@ -57,6 +59,17 @@ def build(config: RunConfig, packed: PackedImages) -> Parts:
     source = ResidentSource(packed, config.training.seed, device, dtype, augmentation)
     ema = MovingAverage(networks["generator"], config.training.ema_kimg)
     return Parts(device, dtype, networks, optimizers, ema, step, source)
+
+
+def check(config: RunConfig) -> None:
+    """Raise ConfigError for what can be known to be wrong before any picture is touched."""
+    choose_device(config.training.device)
+    build_networks(config)
+    uses_targets = adversarial_loss(config.objective.loss).uses_targets
+    if config.objective.label_smoothing > 0 and not uses_targets:
+        raise ConfigError(
+            f"--loss {config.objective.loss} has no targets to smooth; add --label-smoothing 0"
+        )
 
 
 def build_networks(config: RunConfig) -> dict[str, nn.Module]:
@@ -122,11 +135,26 @@ def _construct(
     if network.name not in known:
         raise ConfigError(f"{role} {network.name!r}: choose one of {', '.join(known)}")
     make = known[network.name]
-    allowed = set(inspect.signature(make).parameters) - set(given)
+    hints = typing.get_type_hints(make.__init__)
+    allowed = set(hints) - set(given) - {"return"}
     unknown = sorted(set(network.options) - allowed)
     if unknown:
         raise ConfigError(
             f"{role} {network.name} has no option {unknown[0]!r}; it has "
             f"{', '.join(sorted(allowed))}"
         )
+    for key, value in network.options.items():
+        _check_option(f"{role} {network.name}: option {key}", hints[key], value)
     return make(**given, **network.options)
+
+
+def _check_option(what: str, hint: Any, value: Any) -> None:
+    """Refuse a value that the constructor's annotation does not allow."""
+    if hint in (bool, int, str, float):
+        wanted, fits = hint.__name__, type(value) is hint or (hint is float and type(value) is int)
+    else:
+        wanted = "list of whole numbers of 1 and more, such as [64, 32]"
+        fits = isinstance(value, list | tuple) and bool(value)
+        fits = fits and all(type(item) is int and item >= 1 for item in value)
+    if not fits:
+        raise ConfigError(f"{what} is {json.dumps(value)}; a {wanted} is wanted (as JSON)")

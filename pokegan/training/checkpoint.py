@@ -21,7 +21,8 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     path = folder / f"step-{step:08d}.pt"
     with atomic_path(path) as temporary:
         torch.save({"format": FORMAT, "step": step, **state}, temporary)
-    for old in available(folder)[:-keep]:
+    others = [other for other in available(folder) if other != path]
+    for old in others[: len(others) + 1 - keep]:
         old.unlink(missing_ok=True)
     return path
 
@@ -49,16 +50,24 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return state
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the newest checkpoint that can be read, with its path.
+def newest(folder: Path) -> tuple[Path, dict[str, Any], list[CheckpointError]]:
+    """Return the newest checkpoint that can be read: its path, its state, and the errors of newer.
 
     Raises:
         CheckpointError: there is none; the message is that of the newest damaged one, if any.
     """
-    error = CheckpointError(f"{folder}: no checkpoint here to resume from")
-    for position, path in enumerate(reversed(available(folder))):
+    passed_over: list[CheckpointError] = []
+    for path in reversed(available(folder)):
         try:
-            return path, load(path)
+            return path, load(path), passed_over
         except CheckpointError as failure:
-            error = failure if position == 0 else error
-    raise error
+            passed_over.append(failure)
+    nothing = CheckpointError(f"{folder}: no checkpoint here to resume from")
+    raise passed_over[0] if passed_over else nothing
+
+
+def set_aside_newer(folder: Path, path: Path) -> None:
+    """Rename checkpoints newer than `path` to `*.damaged`: they are never taken for good."""
+    for other in available(folder):
+        if other.name > path.name:
+            other.replace(other.with_name(other.name + ".damaged"))

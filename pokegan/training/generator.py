@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,6 @@ class Generator:
             return latents
         return truncate(latents, self.spec.latent, seed, samples, truncation)
 
-    @torch.no_grad()
     def sample(
         self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
     ) -> NDArray[np.uint8]:
@@ -110,16 +110,25 @@ class Generator:
         Raises:
             ConfigError: `n`, `seed`, `truncation` or `first` is out of range.
         """
+        return np.stack([picture for _, picture in self.stream(n, seed, truncation, first)])
+
+    def stream(
+        self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield (number, [size, size, 3] uint8) of each sample of `sample`, a chunk in memory."""
         if n < 1 or first < 0 or first + n > 2**32:
-            raise ConfigError(f"-n {n}: at least 1 is wanted, and at most 2^32 samples in all")
+            raise ConfigError(
+                f"-n {n} --first {first}: at least 1 picture is wanted, numbered 0 to 2^32 - 1"
+            )
         if not 0 <= seed < 2**63:
             raise ConfigError(f"--seed {seed}: a number in [0, 2^63) is wanted")
-        begin = first // self.CHUNK * self.CHUNK
-        chunks = []
-        for start in range(begin, first + n, self.CHUNK):
+        for start in range(first // self.CHUNK * self.CHUNK, first + n, self.CHUNK):
             latents = self.latents(self.CHUNK, seed, truncation, start)
-            chunks.append(to_uint8(self.network(latents)))
-        return np.concatenate(chunks)[first - begin : first - begin + n]
+            with torch.no_grad():
+                pictures = to_uint8(self.network(latents))
+            for number, picture in enumerate(pictures, start=start):
+                if first <= number < first + n:
+                    yield number, picture
 
     def save(self, path: Path) -> None:
         """Write the weights to `path` (.safetensors) and the spec beside it (.json)."""

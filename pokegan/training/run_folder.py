@@ -1,8 +1,12 @@
 """A run's folder: where each thing of a run lies, and how a new folder is named."""
 
+import contextlib
 import datetime
+import fcntl
+import itertools
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +66,22 @@ class RunFolder:
         """Every sample grid, in the order of epochs."""
         return sorted(self.samples.glob("epoch-*.png"), key=lambda path: int(path.stem[6:]))
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one process; the lock goes with the process, and leaves no file.
+
+        Raises:
+            CheckpointError: another process trains in it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise CheckpointError(f"{self.path}: another process trains in it now") from None
+        finally:
+            os.close(handle)
+
     def read_config(self) -> RunConfig:
         """Return the run's settings.
 
@@ -91,16 +111,12 @@ def create(config: RunConfig, out: Path | None) -> RunFolder:
     Raises:
         ConfigError: `out` holds something already, or cannot be made.
     """
-    folder = RunFolder(out if out is not None else _default(config))
-    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-        raise ConfigError(
-            f"--out {folder.path}: exists and is not empty; choose another folder, or continue a "
-            f"run with --resume {folder.path}"
-        )
     try:
+        folder = RunFolder(_claimed(out) if out is not None else _default(config))
         write_text(folder.config, config.to_json())
     except OSError as error:
-        raise ConfigError(f"--out {folder.path}: cannot be written ({error.strerror})") from None
+        where = f"--out {out}" if out is not None else str(RUNS)
+        raise ConfigError(f"{where}: cannot be written ({error.strerror})") from None
     _point_latest(folder.path)
     return folder
 
@@ -120,9 +136,23 @@ def _default(config: RunConfig) -> Path:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     note = re.sub(r"[^\w.-]+", "-", config.output.note).strip("-.")[:60]
     name = "-".join([now, config.recipe, *([note] if note else [])])
-    path, attempt = RUNS / name, 2
-    while path.exists():
-        path, attempt = RUNS / f"{name}-{attempt}", attempt + 1
+    RUNS.mkdir(exist_ok=True)
+    for attempt in itertools.count(1):
+        path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
+        with contextlib.suppress(FileExistsError):  # another run took the name first
+            path.mkdir()
+            return path
+    raise AssertionError("the count has no end")
+
+
+def _claimed(path: Path) -> Path:
+    """Make the folder, or take an empty one."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(
+            f"--out {path}: exists and is not empty; choose another folder, or continue a "
+            f"run with --resume {path}"
+        )
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from pokegan.config import RunConfig, override
+from pokegan.config import RESUMABLE, RunConfig, override, settings
 from pokegan.data.colours import parse_colour
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.sources import open_data
+from pokegan.data.sources import is_name, open_data
 from pokegan.errors import ConfigError
 from pokegan.files import write_text
 from pokegan.ops import status
-from pokegan.training import run_folder
-from pokegan.training.build import Parts, build, build_networks
-from pokegan.training.hardware import bfloat16_units, choose_device
+from pokegan.training import checkpoint, run_folder
+from pokegan.training.build import Parts, build, check
+from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
 
@@ -43,12 +43,13 @@ def train(
         PokeganError: a setting, the pictures or the folder cannot be used; nothing is left behind.
     """
     say = say or _nobody
-    config = config.validated()
-    _check_process(config)
-    build_networks(config)  # wrong network settings are found before any picture is touched
+    config = _settled(config.validated())
+    _check_process()
+    check(config)
     packed = _open(config, say, progress)
     folder = run_folder.create(config, Path(out) if out is not None else None)
-    return _run(config, packed, folder, say, resume=False)
+    with folder.locked():
+        return _run(config, packed, folder, say, resume=False)
 
 
 def resume(
@@ -70,10 +71,20 @@ def resume(
     """
     say = say or _nobody
     folder = run_folder.find(Path(path))
-    config = override(folder.read_config(), changes or {})
-    _check_process(config)
-    packed = _open(config, say, progress)
-    return _run(config, packed, folder, say, resume=True)
+    before = folder.read_config()
+    config = _settled(override(before, changes or {}))
+    if not config.continues(before):
+        raise ConfigError(
+            f"--resume goes on with the run's own settings; only {_resumable()} change"
+        )
+    _check_process()
+    check(config)
+    with folder.locked():
+        checkpoint.newest(folder.checkpoints)  # nothing to go on from: say so before preparing
+        if config.training.device != before.training.device:
+            say(f"note      begun on {before.training.device}: other devices round differently")
+        packed = _open(config, say, progress)
+        return _run(config, packed, folder, say, resume=True)
 
 
 def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, resume: bool) -> Run:
@@ -81,7 +92,8 @@ def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, r
     parts = build(config, packed)
     trainer = Trainer(config, parts, folder, packed.manifest.checksum)
     if resume:
-        trainer.resume()
+        for problem in trainer.resume():
+            say(f"note      passed over: {problem}")
         if trainer.done >= trainer.total:
             raise ConfigError(
                 f"{folder.path} is already at step {trainer.done} of {trainer.total}; "
@@ -137,9 +149,26 @@ def _parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _check_process(config: RunConfig) -> None:
+def _settled(config: RunConfig) -> RunConfig:
+    """Replace what depends on this machine and folder by what it is here, for a later resume."""
+    device = choose_device(config.training.device)
+    dtype = choose_precision(config.training.precision, device)
+    changes = {
+        "training.device": device.type,
+        "training.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+    }
+    path = Path(config.data.source).expanduser()
+    if not is_name(config.data.source) and path.exists():
+        changes["data.source"] = str(path.resolve())
+    return override(config, changes)
+
+
+def _resumable() -> str:
+    return ", ".join(entry.flag for entry in settings() if entry.path in RESUMABLE)
+
+
+def _check_process() -> None:
     """Refuse what would not do what it says."""
-    choose_device(config.training.device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("training on several ranks is not in this version; start one process")
 

@@ -41,7 +41,7 @@ class EagerStep:
         """Run step `number` and return detached scalars to record, on the device."""
         recorded: dict[str, Tensor] = {}
         for phase in self.phases:
-            if number % phase.every == 0:
+            if (number + 1) % phase.every == 0:
                 recorded.update(self._run(phase, inputs))
         return recorded
 

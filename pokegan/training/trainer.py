@@ -1,7 +1,9 @@
 """The loop: batches in, steps, and what a run records. Handed its parts; builds none."""
 
+import math
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pokegan.config import RunConfig
-from pokegan.errors import CheckpointError
+from pokegan.errors import CheckpointError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.monitor.memory import peak_memory_bytes
 from pokegan.monitor.progress import Progress
@@ -83,22 +85,30 @@ class Trainer:
         self.done = 0
         self.seconds = 0.0
         self.sampled_at = -1
+        self.saved_at = -1
         self.shown_at = 0
         self.sums = Accumulator()
         self.timing = Timing()
 
-    def resume(self) -> None:
-        """Take up the newest checkpoint's state.
+    def resume(self) -> list[str]:
+        """Take up the state of the newest checkpoint that can be read; return what was wrong.
 
         Raises:
             CheckpointError: there is none, or it is of other pictures.
         """
-        path, state = checkpoint.newest(self.folder.checkpoints)
+        path, state, passed_over = checkpoint.newest(self.folder.checkpoints)
+        begun_with = RunConfig.from_json(state["config"])
+        if not self.config.continues(begun_with):
+            raise CheckpointError(
+                f"{self.folder.config} was changed since {path.name}: a run goes on with its own "
+                "settings; put them back or start a new run"
+            )
         if state["data"] != self.data_checksum:
             raise CheckpointError(
                 f"{path}: this run was trained on other pictures than --data "
                 f"{self.config.data.source} gives now; put them back or start a new run"
             )
+        checkpoint.set_aside_newer(self.folder.checkpoints, path)
         for name, network in self.parts.networks.items():
             network.load_state_dict(state["networks"][name])
             self.parts.optimizers[name].load_state_dict(state["optimizers"][name])
@@ -106,6 +116,7 @@ class Trainer:
         self.sums.load(state["sums"], self.parts.device)
         torch.set_rng_state(state["rng"].cpu())
         self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
+        return [str(error) for error in passed_over]
 
     def train(self) -> Run:
         """Run the loop and write everything; return what is there."""
@@ -120,17 +131,23 @@ class Trainer:
                 self.progress.write(f"TensorBoard is off: {self.board.disabled}")
             self._sample_if_due()
             self.timing.snapshot_and_reset()
-            while self.done < self.total and interruption.signal is None:
-                self._step()
-                self.seconds = time.perf_counter() - start
-                self._record_if_due()
-                self._sample_if_due()
-                if self.done % self.config.output.checkpoint_every == 0:
+            try:
+                while self.done < self.total and interruption.signal is None:
+                    self._step()
+                    self.seconds = time.perf_counter() - start
+                    self._record_if_due()
+                    self._sample_if_due()
+                    if self.done % self.config.output.checkpoint_every == 0:
+                        self.save()
+                finished = self.done >= self.total
+                if finished:
+                    self._sample()
+                if self.saved_at != self.done:
                     self.save()
-            finished = self.done >= self.total
-            if finished:
-                self._sample()
-            self._finish()
+            except DivergedError:
+                self._draw()
+                raise
+            self._draw()
         stopped = None if finished else signal.Signals(interruption.signal or signal.SIGINT)
         return Run(
             self.folder.path,
@@ -144,7 +161,12 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Write the complete state and the averaged generator's weights."""
+        """Write the complete state and the averaged generator's weights.
+
+        Raises:
+            DivergedError: a loss is not finite; nothing is written.
+        """
+        self._check_finite()
         with self.timing.part("checkpoint"):
             generator = self._generator()
             networks, optimizers = self.parts.networks, self.parts.optimizers
@@ -163,6 +185,7 @@ class Trainer:
             folder, keep = self.folder.checkpoints, self.config.output.keep_checkpoints
             checkpoint.save(folder, self.done, state, keep)
             generator.save(self.folder.weights)
+            self.saved_at = self.done
 
     def _step(self) -> None:
         with self.timing.part("data"):
@@ -180,6 +203,7 @@ class Trainer:
             return
         with self.timing.part("logging"):
             means = self.sums.read()
+            self._check(means)
             images = self.done * self.batch
             facts: dict[str, float] = {
                 "kimg": images / 1000,
@@ -210,12 +234,16 @@ class Trainer:
         """Write the grid of the fixed latents, if this step has none yet."""
         if self.sampled_at == self.done:
             return
+        self._check_finite()
         with self.timing.part("sampling"):
             pictures = self._generator().sample(
                 self.config.output.samples, seed=self.config.training.seed
             )
             grid = make_grid(pictures)
-            save_picture(grid, self.folder.grid(self._epoch()))
+            # Between two epochs the picture gets the number of the one that has begun.
+            unfinished = -(-self.done * self.batch // self.parts.source.count)
+            epoch = unfinished if self.done == self.total else self._epoch()
+            save_picture(grid, self.folder.grid(epoch))
             self._show_in_tensorboard(grid)
             self.sampled_at = self.done
 
@@ -226,14 +254,27 @@ class Trainer:
             self.board.picture(self.done, "samples", grid)
             self.shown_at = self.done
 
-    def _finish(self) -> None:
-        """Write what is made once, from what is on disk."""
-        if not (self.folder.checkpoints / f"step-{self.done:08d}.pt").exists():
-            self.save()
+    def _check_finite(self) -> None:
+        self._check(self.sums.peek())
+
+    def _check(self, means: Mapping[str, float]) -> None:
+        """Stop a run that has diverged before its state replaces a good one."""
+        wrong = [name for name, value in means.items() if not math.isfinite(value)]
+        if wrong:
+            kept = checkpoint.available(self.folder.checkpoints)
+            where = f"the newest good checkpoint is {kept[-1]}" if kept else "no checkpoint yet"
+            raise DivergedError(
+                f"{wrong[0]} is not finite at step {self.done}: the run has diverged; lower the "
+                f"learning rates ({where})"
+            )
+
+    def _draw(self) -> None:
+        """Draw the plots and the animation from what is on disk."""
         records = read_stats(self.folder.stats)
         plot_losses(records, self.folder.plots / "losses.png")
         plot_scores(records, self.folder.plots / "scores.png")
-        save_animation(self.folder.grids(), self.folder.animation)
+        if self.folder.grids():
+            save_animation(self.folder.grids(), self.folder.animation)
 
     def _generator(self) -> Generator:
         config = self.config

@@ -38,7 +38,7 @@ def test_train_tells_where_things_are(
     arguments = ["train", "hpml", "--data", str(packed_folder), "--steps", "3", "--out", str(out)]
     assert main([*arguments, *TINY, "--no-flip", "--seed", "5", "--generator-lr", "0.001"]) == 0
     told = capsys.readouterr()
-    for name in ("samples/epoch-0001.png", "samples/animation.gif", "generator.safetensors"):
+    for name in ("samples/epoch-0002.png", "samples/animation.gif", "generator.safetensors"):
         assert str(out / name) in told.out
         assert (out / name).exists()
     assert "images/s" in told.err
@@ -70,6 +70,13 @@ def test_resume_goes_on(packed_folder: Path, tmp_path: Path) -> None:
         (["train", "--resume", "nowhere"], "nowhere: there is no such run folder"),
         (["train", "--generator-option", "width=3"], "has no option 'width'"),
         (["train", "--generator-option", "width"], "KEY=VALUE is wanted"),
+        (["train", "--generator-option", "bias=False"], 'bias is "False"; a bool is wanted'),
+        (["train", "--generator-option", "channels=5"], "channels is 5; a list of whole"),
+        (["train", "--generator-option", "channels=[]"], "channels is []; a list of whole"),
+        (["train", "--generator-option", "channels=[0, 8]"], "a list of whole numbers"),
+        (["train", "--generator-option", "norm=spectral"], "the generator's norm"),
+        (["train", "--discriminator-steps", "5"], "needs --no-share-fakes"),
+        (["train", "--loss", "hinge"], "add --label-smoothing 0"),
         (["train", "--generator-lr", "-1"], "--generator-lr"),
         (["train", "--background", "transparent"], "--background"),
         (["generate", "nowhere"], "nowhere: there is no such run"),

@@ -1,6 +1,7 @@
 """A run that is stopped and continued is the run that was not stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from pokegan.config import RunConfig, override
 from pokegan.data.options import PrepareOptions
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
-from pokegan.errors import CheckpointError, ConfigError
+from pokegan.errors import CheckpointError, ConfigError, DivergedError
 from pokegan.monitor.stats import read_stats
 from pokegan.training import checkpoint
+from pokegan.training.run_folder import RunFolder
 from pokegan.training.session import resume, train
 
 LOSSES = ("loss/discriminator", "loss/generator", "score/real", "score/fake")
@@ -79,11 +81,71 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tiny: RunConfig, tmp_path: P
     config = override(tiny, {"length.steps": 8, "output.checkpoint_every": 4})
     run = train(config, tmp_path / "run")
     newest = tmp_path / "run/checkpoints/step-00000008.pt"
-    newest.write_bytes(newest.read_bytes()[:1000])
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoint.load(newest)
     before = run.weights.read_bytes()
-    assert resume(tmp_path / "run").weights.read_bytes() == before
+    run.weights.unlink()
+    told: list[str] = []
+    assert resume(tmp_path / "run", say=told.append).weights.read_bytes() == before
+    assert any("passed over" in line and newest.name in line for line in told)
+    assert checkpoint.load(newest)["step"] == 8
+    assert newest.with_name(newest.name + ".damaged").stat().st_size == 1000
+
+
+def test_a_damaged_checkpoint_never_costs_a_good_one(tiny: RunConfig, tmp_path: Path) -> None:
+    changes = {"length.steps": 6, "output.checkpoint_every": 2, "output.keep_checkpoints": 1}
+    train(override(tiny, changes | {"length.steps": 4}), tmp_path / "run")
+    (tmp_path / "run/checkpoints/step-00000009.pt").write_bytes(b"damaged")
+    resume(tmp_path / "run", {"length.steps": 6})
+    assert resume(tmp_path / "run", {"length.steps": 8}).steps == 8
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(tiny: RunConfig, tmp_path: Path) -> None:
+    config = override(tiny, {"length.steps": 4, "output.checkpoint_every": 1})
+    good = train(config, tmp_path / "run").weights.read_bytes()
+    state = checkpoint.newest(tmp_path / "run/checkpoints")[1]
+    state["networks"]["generator"]["layers.0.weight"].fill_(float("nan"))
+    checkpoint.save(tmp_path / "run/checkpoints", 4, state, keep=3)
+    with pytest.raises(DivergedError, match=r"not finite at step 5.*step-00000004.pt"):
+        resume(tmp_path / "run", {"length.steps": 6})
+    assert (tmp_path / "run/generator.safetensors").read_bytes() == good
+    assert not (tmp_path / "run/checkpoints/step-00000005.pt").exists()
+
+
+def test_changed_settings_are_noticed(tiny: RunConfig, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "run")
+    config = tmp_path / "run/config.json"
+    config.write_text(config.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(CheckpointError, match="was changed since"):
+        resume(tmp_path / "run", {"length.steps": 9})
+    with pytest.raises(ConfigError, match="goes on with the run's own settings"):
+        resume(tmp_path / "run", {"training.batch": 16})
+
+
+def test_the_place_of_the_pictures_may_change(
+    tiny: RunConfig, tmp_path: Path, packed_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(packed_folder, tmp_path / "here/pictures")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    train(override(tiny, {"data.source": "pictures"}), tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resume(tmp_path / "run", {"length.steps": 7}).steps == 7
+    (tmp_path / "here").rename(tmp_path / "moved")
+    changes = {"length.steps": 8, "data.source": str(tmp_path / "moved/pictures")}
+    assert resume(tmp_path / "run", changes).steps == 8
+
+
+def test_one_process_a_run(tiny: RunConfig, tmp_path: Path) -> None:
+    run = train(tiny, tmp_path / "run")
+    with (
+        RunFolder(run.folder).locked(),
+        pytest.raises(CheckpointError, match="another process trains in it"),
+    ):
+        resume(run.folder, {"length.steps": 9})
+    assert resume(run.folder, {"length.steps": 9}).steps == 9
 
 
 def test_only_the_newest_checkpoints_are_kept(tiny: RunConfig, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def run_by_hand(
         optimizers[1].zero_grad()
         loss.backward()
         optimizers[1].step()
-        if step % config.objective.discriminator_steps:
+        if (step + 1) % config.objective.discriminator_steps:
             continue
         if not config.objective.share_fakes:
             fakes = generator(latents(Stream.GENERATOR_LATENT))

@@ -95,6 +95,28 @@ def test_a_wrong_network_leaves_no_folder(tiny: RunConfig, tmp_path: Path) -> No
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_shorter_than_an_epoch_keeps_its_first_grid(tiny: RunConfig, tmp_path: Path) -> None:
+    run = train(override(tiny, {"length.steps": 2}), tmp_path / "run")
+    names = sorted(path.name for path in (run.folder / "samples").glob("*.png"))
+    assert names == ["epoch-0000.png", "epoch-0001.png"]
+    assert run.grid.name == "epoch-0001.png"
+
+
+def test_smoothing_without_targets_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    changes = {"objective.loss": "hinge", "objective.label_smoothing": 0.1}
+    with pytest.raises(ConfigError, match="--loss hinge has no targets to smooth"):
+        train(override(tiny, changes), tmp_path / "run")
+    train(override(tiny, changes | {"objective.label_smoothing": 0.0}), tmp_path / "run")
+
+
+def test_the_settings_on_disk_are_those_of_this_machine(tiny: RunConfig, tmp_path: Path) -> None:
+    changes = {"training.precision": "auto", "training.device": "auto", "length.steps": 1}
+    run = train(override(tiny, changes), tmp_path / "run")
+    stored = RunConfig.from_json((run.folder / "config.json").read_text())
+    assert stored.training.precision in ("fp32", "bf16")
+    assert stored.training.device in ("cpu", "cuda")
+
+
 def test_runs_are_named_and_the_latest_is_pointed_to(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
