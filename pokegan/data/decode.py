@@ -12,7 +12,7 @@ import warnings
 
 from PIL import Image
 
-from pokegan.data import modes, svg
+from pokegan.data import frames, modes, svg
 from pokegan.data.options import MAX_PIXELS, RGB, WHITE
 from pokegan.data.refusals import DecodeError
 from pokegan.data.sniff import foreign, sniff
@@ -81,10 +81,13 @@ def _raster_unguarded(
         _check_size(image.width, image.height, max_pixels)
         if kind == "JPEG" and target:
             image.draft(None, (_DRAFT * target, _DRAFT * target))
+        box = frames.first_frame(image, kind, content)
         image.load()
         turn = _TURNS.get(_orientation(image))
-        upright = modes.to_8_bit(image, kind, content)
-        return upright if turn is None else upright.transpose(turn)
+        plain = modes.to_8_bit(image, kind, content)
+        if box is not None:
+            plain = frames.clear_outside(plain, box)
+        return plain if turn is None else plain.transpose(turn)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

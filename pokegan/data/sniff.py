@@ -1,5 +1,6 @@
 """What kind of file these bytes are, by content alone."""
 
+import contextlib
 import re
 import struct
 import zlib
@@ -87,11 +88,11 @@ def as_text(content: bytes) -> str:
         if content.startswith(mark):
             return content.decode(encoding, "replace")
     declared = re.match(rb"\s*<\?xml[^>]*encoding=[\"']([\w.-]{1,40})[\"']", content[:200])
-    try:
-        encoding = declared.group(1).decode() if declared else "utf-8"
-        return content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding, "replace")
-    except LookupError:
-        return content.decode("utf-8-sig", "replace")
+    encoding = declared.group(1).decode() if declared else "utf-8"
+    if encoding.lower() != "utf-8":
+        with contextlib.suppress(Exception):  # Python knows codecs that raise what they like
+            return content.decode(encoding, "replace")
+    return content.decode("utf-8-sig", "replace")
 
 
 def _is_bmp(content: bytes) -> bool:

@@ -66,6 +66,9 @@ def prepare_entry(entry: Entry, options: PrepareOptions) -> Square | Refusal:
         return Refusal(sha256, str(error))
     except MemoryError:
         return Refusal(sha256, "out of memory")
+    except Exception as error:  # whatever a file brings about, it costs one picture
+        said = " ".join(str(error).split())[:100]
+        return Refusal(sha256, f"failed: {type(error).__name__}: {said}")
 
 
 def read_file(entry: FileEntry, max_bytes: int) -> bytes:

@@ -366,6 +366,28 @@ def _webp() -> Rows:
     frames = [flat.rotate(180)]
     animated = saved(flat, "WEBP", save_all=True, append_images=frames, lossless=True)
     yield "animated.webp", animated, flat_drawing(), 0.5
+    yield from _webp_cropped()
+
+
+def _webp_cropped() -> Rows:
+    """Animations whose first frame is an opaque part of the canvas, nothing else of it drawn."""
+    inner = flat_drawing()[:20, :30]
+    frame = saved(Image.fromarray(inner), "WEBP", lossless=True)[12:]
+    expected = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    expected[6:26, 10:40] = inner
+
+    def three(value: int) -> bytes:
+        return value.to_bytes(3, "little")
+
+    def riff(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+    part = three(5) + three(3) + three(29) + three(19) + three(100) + b"\0" + frame
+    for name, flags in (("cropped.webp", 0x02), ("cropped alpha.webp", 0x12)):
+        canvas = bytes([flags, 0, 0, 0]) + three(WIDTH - 1) + three(HEIGHT - 1)
+        chunks = riff(b"VP8X", canvas) + riff(b"ANIM", bytes([9, 9, 9, 255, 0, 0]))
+        chunks += riff(b"ANMF", part) * 2
+        yield name, b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks, expected, 0.5
 
 
 def _gif() -> Rows:
@@ -388,6 +410,11 @@ def _gif() -> Rows:
     canvas = np.full((HEIGHT + 4, WIDTH + 6, 3), 255, np.uint8)
     canvas[:HEIGHT, :WIDTH] = expected
     yield "small-frame.gif", wide, canvas, 0
+    opaque = saved(image, "GIF")
+    wide = opaque[:6] + struct.pack("<HH", WIDTH + 6, HEIGHT + 4) + opaque[10:]
+    canvas = canvas.copy()
+    canvas[:HEIGHT, :WIDTH] = colours[index]
+    yield "small-opaque-frame.gif", wide, canvas, 0
 
 
 def _bmp() -> Rows:
@@ -449,6 +476,9 @@ def _svg() -> Rows:
     yield "utf-16.svg", (prolog.format("UTF-16") + text).encode("utf-16"), svg_pixels(), 1
     latin = prolog.format("ISO-8859-1") + text.replace("<rect", "<title>é</title><rect", 1)
     yield "latin-1.svg", latin.encode("latin-1"), svg_pixels(), 1
+    for codec in ("idna", "undefined", "no-such-codec"):  # what cannot be used is ignored
+        strange = prolog.format(codec) + text.replace("<rect", f"<title>{'ü' * 80}..</title><rect")
+        yield f"{codec}.svg", strange.encode(), svg_pixels(), 1
     huge = svg_text(width=2_000_000_000, height=1_333_333_333)
     yield "huge.svg", huge.encode(), svg_pixels(), 1
 
@@ -536,6 +566,9 @@ def _unreadable() -> Iterable[tuple[str, bytes, str]]:
     yield "broken.svg", svg_text().encode()[:-20], "damaged"
     link = '<image href="/etc/passwd" width="9" height="9"/></svg>'
     yield "linking.svg", svg_text().replace("</svg>", link).encode(), "unsupported format"
+    for codec in ("idna", "undefined", "punycode", "hex"):
+        head = f'<?xml version="1.0" encoding="{codec}"?>'
+        yield f"{codec}.xml", (head + "<a>\u00fc..\u00fc</a>").encode(), "not a picture"
     yield "no size.svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="0"/>', "damaged"
     yield "cut.svgz", gzip.compress(svg_text().encode())[:20], "unsupported format"
     nan = np.full((8, 8), np.nan, "<f4").tobytes()

@@ -58,6 +58,15 @@ def said() -> list[str]:
 # Folders
 
 
+def test_a_note_with_a_strange_encoding_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    note = '<?xml version="1.0" encoding="idna"?><a>' + "\u00fc" * 80 + "..</a>"
+    (tmp_path / "note.xml").write_text(note, encoding="utf-8")
+    source = FolderSource(tmp_path)
+    assert [entry.name for entry in source.entries()] == ["a.png"]
+    assert source.rejected == [("note.xml", "not a picture: HTML or XML")]
+
+
 def test_pictures_are_taken_by_content(tmp_path: Path) -> None:
     folder = _write(
         tmp_path / "my pics",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pokegan.data import square as square_module
 from pokegan.data.entries import DrawnEntry, FileEntry
 from pokegan.data.options import PrepareOptions
 from pokegan.data.square import Refusal, Square, crop_box, fit, pad_geometry, prepare_entry
@@ -100,6 +101,19 @@ def test_refusal_of_a_readable_file_carries_its_hash(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"text")
     result = prepare_entry(FileEntry("a.png", tmp_path / "a.png"), PrepareOptions(16))
     assert result == Refusal(hashlib.sha256(b"text").hexdigest(), "not a picture: text")
+
+
+def test_any_exception_of_a_decoder_costs_one_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object) -> None:
+        raise UnicodeError("label too\nlong")
+
+    (tmp_path / "a.png").write_bytes(b"text")
+    monkeypatch.setattr(square_module, "decode", decode)
+    result = prepare_entry(FileEntry("a.png", tmp_path / "a.png"), PrepareOptions(16))
+    assert isinstance(result, Refusal)
+    assert result.reason == "failed: UnicodeError: label too long"
 
 
 def test_drawn_entries_are_composited_at_size() -> None:
