@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from pokegan.data import PrepareOptions
+    from pokegan.data import PrepareOptions, Source
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-_CONTACT_SHEET = "contact-sheet.png"
 _LISTED = 20
 _DATA = "a folder of pictures, a .zip or .tar archive, demo, pokeapi, or kaggle:OWNER/NAME"
 _NAMES = """names:
@@ -49,6 +48,7 @@ def prepare(args: argparse.Namespace) -> int:
     """Prepare pictures into a set, with a report and a contact sheet."""
     from pokegan.cli.progress import bar
     from pokegan.data import PackedImages, prepare, report_text, save_contact_sheet
+    from pokegan.data.packed import CONTACT_SHEET
     from pokegan.data.sources import resolve
     from pokegan.errors import DataError
 
@@ -56,10 +56,10 @@ def prepare(args: argparse.Namespace) -> int:
     source = resolve(args.data)
     if isinstance(source, PackedImages):
         raise DataError(f"{args.data} is prepared already, at {source.size} px: give its pictures")
-    out = args.out or Path(f"{_as_file_name(source.name)}-{args.size}")
+    out = args.out or _default_out(source, args.size)
     with bar("preparing") as progress:
         images = prepare(source, options, out, workers=args.workers, progress=progress)
-    sheet = save_contact_sheet(images, out / _CONTACT_SHEET)
+    sheet = save_contact_sheet(images, out / CONTACT_SHEET)
     print(report_text(images.manifest, _LISTED))
     print(f"\nset            {out} (every file is listed in its manifest.json)")
     print(f"contact sheet  {sheet}")
@@ -224,6 +224,20 @@ def _options(args: argparse.Namespace) -> "PrepareOptions":
         keep_duplicates=args.keep_duplicates,
         near_duplicate_distance=NEAR_DUPLICATE_DISTANCE if near is None else near,
     )
+
+
+def _default_out(source: "Source", size: int) -> Path:
+    """`./NAME-SIZE`; DataError where a set of other pictures stands there."""
+    from pokegan.data.packed import is_made_of, is_packed
+    from pokegan.errors import DataError
+
+    out = Path(f"{_as_file_name(source.name)}-{size}")
+    if is_packed(out) and not is_made_of(out, source):
+        raise DataError(
+            f"{out} holds a set of other pictures: choose another folder with --out, or replace "
+            f"that set with --out {shlex.quote(str(out))}"
+        )
+    return out
 
 
 def _as_file_name(source: str) -> str:

@@ -10,9 +10,9 @@ import re
 import struct
 import warnings
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from pokegan.data import frames, modes, svg
+from pokegan.data import frames, modes, svg, tiff
 from pokegan.data.options import MAX_PIXELS, RGB, WHITE
 from pokegan.data.refusals import DecodeError
 from pokegan.data.sniff import foreign, sniff
@@ -119,6 +119,12 @@ def _reason(kind: str, content: bytes, error: Exception) -> str:
     short = kind == "WebP" and len(content) < 8 + int.from_bytes(content[4:8], "little")
     if short or isinstance(error, EOFError | struct.error) or re.search(_CUT_SHORT, text):
         return f"truncated: the {kind} file ends early"
+    if kind == "TIFF" and isinstance(error, UnidentifiedImageError):
+        layout = tiff.layout(content)
+        if layout:
+            return f"unsupported format: TIFF of {layout}"
+    if text.startswith("Unsupported "):
+        return f"unsupported format: {kind}: {text[:100]}"
     if not text or "<_io" in text:  # Pillow names the object it was given, not what is wrong
         return f"damaged: not a valid {kind} file"
     return f"damaged: {kind}: {text[:100]}"

@@ -39,6 +39,11 @@ class Source(Protocol):
         ...
 
     @property
+    def origin(self) -> str:
+        """Where it is: tells apart sources of one name."""
+        ...
+
+    @property
     def rejected(self) -> list[tuple[str, str]]:
         """`(name, reason)` of what the source itself refused, complete after `entries()`."""
         ...

@@ -31,16 +31,22 @@ class FolderSource:
     Attributes:
         path: the folder.
         name: of the source: the folder's own name unless another one is given.
+        origin: where the pictures come from: the folder's full path unless another is given.
         rejected: `(name, reason)` of what is no entry, complete after `entries()`: links in a loop
             or to nothing, folders and files that cannot be read, notes that are no pictures.
     """
 
     def __init__(
-        self, path: Path, name: str | None = None, left_out: Iterable[tuple[str, str]] = ()
+        self,
+        path: Path,
+        name: str | None = None,
+        left_out: Iterable[tuple[str, str]] = (),
+        origin: str | None = None,
     ) -> None:
         """`left_out` is what whoever filled the folder did not put there: it is rejected too."""
         self.path = path
         self.name = encodable(name or path.resolve().name or "pictures")
+        self.origin = encodable(origin or str(path.resolve()))
         self.rejected: list[tuple[str, str]] = []
         self._left_out = list(left_out)
 

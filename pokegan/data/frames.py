@@ -6,14 +6,14 @@ there, so it is transparent.
 
 from typing import TypeAlias
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 Box: TypeAlias = tuple[int, int, int, int]
 
 _CHUNKS = 12  # where the chunks of a WebP file begin, after "RIFF", a length and "WEBP"
 
 
-def first_frame(image: Image.Image, kind: str, content: bytes) -> Box | None:
+def first_frame(image: ImageFile.ImageFile, kind: str, content: bytes) -> Box | None:
     """`(left, top, right, bottom)` in px of the first frame; None where it is the whole canvas.
 
     `image` is opened and not yet loaded, `kind` the format as `sniff` names it.

@@ -1,5 +1,6 @@
 """The manifest of a packed set: what is in it, from what files, and what was left out and why."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -55,6 +56,7 @@ class Manifest:
         checksum: BLAKE2b, 128 bits, of `images.u8`, in hexadecimal.
         created: UTC time, ISO 8601.
         tools: versions of the programs that read the pictures.
+        origin: digest of the source's `origin`; empty where it is not known.
     """
 
     source: str
@@ -67,6 +69,7 @@ class Manifest:
     checksum: str
     created: str
     tools: dict[str, str]
+    origin: str = ""
 
     @property
     def found(self) -> int:
@@ -97,6 +100,7 @@ class Manifest:
             "layout": "uint8 [count, size, size, 3], RGB, C order",
             "checksum": self.checksum,
             "source": self.source,
+            "origin": self.origin,
             "created": self.created,
             "tools": self.tools,
             "options": self.options,
@@ -127,12 +131,18 @@ class Manifest:
                 checksum=_text(values["checksum"]),
                 created=_text(values["created"]),
                 tools=dict(values["tools"]),
+                origin=_text(values.get("origin", "")),
             )
             if values["count"] != len(manifest.pictures):
                 raise ValueError("the count is not the number of pictures")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"the manifest is damaged: {error}") from error
         return manifest
+
+
+def origin_digest(origin: str) -> str:
+    """What a manifest keeps of where its pictures came from: no path, for sets are passed on."""
+    return hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
 
 
 def by_number(reasons: Iterable[str]) -> dict[str, int]:

@@ -18,7 +18,11 @@ Values: TypeAlias = npt.NDArray[Any]
 
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262
+_SAMPLE_FORMAT = 339
+_UNSIGNED = 1
 _WHITE_IS_ZERO = 0
+_OVERSHOOT = 2.0  # sharpening and resampling carry floating point beyond white
+_ALPHA_SHARE = 0.02
 
 
 def to_8_bit(image: Image.Image, kind: str, content: bytes) -> Image.Image:
@@ -30,10 +34,13 @@ def to_8_bit(image: Image.Image, kind: str, content: bytes) -> Image.Image:
     """
     if image.mode.startswith("I") or image.mode == "F":
         return _from_wide(image, kind)
+    alpha = None
     if kind == "PNG":
+        alpha = _deep_colour_key(image, content)
         _mend_transparent_colour(image, content)
     plain = _from_narrow(image)
-    alpha = _hidden_bmp_alpha(content, image.size) if kind == "BMP" else None
+    if kind == "BMP":
+        alpha = _hidden_bmp_alpha(content, image.size)
     return _with_alpha(plain, alpha) if alpha else plain
 
 
@@ -66,6 +73,9 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 def _from_wide(image: Image.Image, kind: str) -> Image.Image:
     """Grey of 12, 16 or 32 bits or floating point, to RGB, or RGBA with one transparent value."""
     values: Values = np.asarray(image)
+    if kind == "TIFF" and image.mode == "I":
+        unsigned = _tiff_tag(image, _SAMPLE_FORMAT) in (None, _UNSIGNED)
+        values = values.view(np.uint32) if unsigned else values  # Pillow knows no unsigned mode
     grey = _scale_16(image, values) if _is_16(image, kind) else _scale_by_range(image, values)
     if kind == "TIFF" and _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = ~grey
@@ -91,12 +101,15 @@ def _scale_by_range(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]
     """32-bit and floating point grey, whose white no header tells.
 
     White is the smallest of 1 (floating point only), 255, 65535 and 2^32 - 1 that is not below the
-    brightest pixel; negative values are black.
+    brightest pixel, which in floating point may be up to twice as bright as white; negative values
+    are black.
     """
     if not np.isfinite(values).all():
         raise DecodeError("damaged: pixels that are no numbers")
-    whites = [1.0, 255.0, 65535.0, 2.0**32 - 1][0 if image.mode == "F" else 1 :]
-    white = next((white for white in whites if values.max() <= white), None)
+    whites, slack = [255.0, 65535.0, 2.0**32 - 1], 1.0
+    if image.mode == "F":
+        whites, slack = [1.0, *whites], _OVERSHOOT
+    white = next((white for white in whites if values.max() <= slack * white), None)
     if white is None:
         raise DecodeError("damaged: floating point values beyond any known range")
     scaled = np.clip(values.astype(np.float32), 0, white)
@@ -112,21 +125,37 @@ def _tiff_tag(image: Image.Image, tag: int) -> int | None:
 def _mend_transparent_colour(image: Image.Image, content: bytes) -> None:
     """Express the transparent colour of a PNG (tRNS) in the 8-bit values that Pillow decoded.
 
-    The chunk speaks in the file's own depth of 2, 4 or 16 bits (PNG specification, 11.3.2.1).
+    The chunk speaks in the file's own depth of 2 or 4 bits (PNG specification, 11.3.2.1).
     """
     key = image.info.get("transparency")
     depth = content[24]
     if image.mode == "L" and isinstance(key, int) and depth in (2, 4):
         image.info["transparency"] = key * (85 if depth == 2 else 17)
-    elif image.mode == "RGB" and isinstance(key, tuple) and depth == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _deep_colour_key(image: Image.Image, content: bytes) -> Image.Image | None:
+    """The alpha of an RGB PNG of 16 bits with a transparent colour (tRNS); None for any other.
+
+    Pillow keeps the high bytes only. A second look at the file unpacks the low ones: two colours
+    that differ in them alone are not the same.
+    """
+    key = image.info.get("transparency")
+    if image.mode != "RGB" or not isinstance(key, tuple) or content[24] != 16:
+        return None
+    del image.info["transparency"]
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as low:
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+        low.load()
+        deep = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)  # [H, W, 3]
+    return Image.fromarray(np.where((deep == key).all(axis=-1), 0, 255).astype(np.uint8))
 
 
 def _hidden_bmp_alpha(content: bytes, size: tuple[int, int]) -> Image.Image | None:
     """The fourth byte of the pixels of a plain 32-bit BMP, where it is used as alpha.
 
-    By the letter that byte is padding, and Pillow drops it; in practice it is either constant or
-    alpha. None where it is constant, or the file is of another kind.
+    By the letter that byte is padding, and Pillow drops it; in practice it is constant, alpha, or
+    left as it was found in memory. None where it is constant or hardly ever used, or the file is of
+    another kind.
     """
     width, height = size
     if len(content) < 54:
@@ -137,7 +166,7 @@ def _hidden_bmp_alpha(content: bytes, size: tuple[int, int]) -> Image.Image | No
         return None
     pixels = np.frombuffer(content, np.uint8, 4 * width * height, offset)
     alpha = pixels.reshape(height, width, 4)[..., 3]
-    if alpha.min() == alpha.max():
+    if alpha.min() == alpha.max() or np.count_nonzero(alpha) < _ALPHA_SHARE * alpha.size:
         return None
     return Image.fromarray(np.ascontiguousarray(alpha[::-1] if signed_height > 0 else alpha))
 

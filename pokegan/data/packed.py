@@ -7,8 +7,10 @@ Readers map the file into memory: opening a set costs the same at any size.
 import contextlib
 import hashlib
 import math
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +19,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pokegan.data.manifest import FORMAT, Manifest
+from pokegan.data.entries import Source
+from pokegan.data.manifest import FORMAT, Manifest, origin_digest
+from pokegan.data.names import encodable, printable
 from pokegan.data.options import RGB
 from pokegan.errors import DataError
 from pokegan.files import sync
 
 IMAGES = "images.u8"
 MANIFEST = "manifest.json"
+CONTACT_SHEET = "contact-sheet.png"
 
 _CHUNK = 1 << 24
+_OWN = frozenset({IMAGES, MANIFEST, CONTACT_SHEET})
+_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class PackedImages:
@@ -106,22 +113,36 @@ def is_packed(path: Path) -> bool:
         return False
 
 
+def is_made_of(path: Path, source: Source) -> bool:
+    """Whether the set in folder `path` says that it was made of `source`, as it is now or was."""
+    with contextlib.suppress(DataError):
+        manifest = PackedImages.open(path).manifest
+        same_place = manifest.origin in ("", origin_digest(source.origin))
+        return manifest.source == source.name and same_place
+    return False
+
+
 @contextlib.contextmanager
 def staged(path: Path, owned: bool = False) -> Iterator[Path]:
     """Yield a new folder beside `path`; on a clean exit it becomes `path`.
 
-    What stood there before is replaced when it is a packed set or an empty folder, or when the
-    place is `owned` by pokegan. Otherwise, and when the system does not let us write, DataError.
-    When the body raises, the new folder is removed and the old one untouched.
+    What stood there before is replaced when it is a packed set with no other file in it, or an
+    empty folder, or when the place is `owned` by pokegan. Otherwise, where `path` is or holds the
+    current folder, and when the system does not let us write, DataError. Where `path` is a link,
+    what it leads to is replaced. When the body raises, the new folder is removed and the old one
+    untouched. What killed processes left beside `path` a day or longer ago is removed.
     """
-    path = Path(path)
+    path = _resolved(path)
     if not owned:
         _refuse_to_replace(path)
     temporary = beside(path)
     try:
         try:
             temporary.mkdir(parents=True)
+            _remove_abandoned(path)
             yield temporary
+            if not owned:
+                _refuse_to_replace(path)  # files may have come in the meantime
             _publish(temporary, path)
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror or error}") from error
@@ -164,13 +185,46 @@ def _map(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return np.memmap(path, np.uint8, mode="r", shape=shape)
 
 
+def _resolved(path: Path) -> Path:
+    """`path` without links; DataError where it goes round in circles."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot write {path}: it cannot be followed: {error}") from error
+
+
 def _refuse_to_replace(path: Path) -> None:
-    if not path.exists() or is_packed(path):
+    """Raise DataError where anything but a packed set would be lost, or the current folder."""
+    here = Path.cwd()
+    if path == here or path in here.parents:
+        raise DataError(f"{path} is the current folder or holds it: name a new or empty folder")
+    if not path.exists():
         return
     if not path.is_dir():
         raise DataError(f"{path} is a file: name a folder for the packed set")
-    if any(path.iterdir()):
+    try:
+        found = {item.name for item in path.iterdir()}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if found and not is_packed(path):
         raise DataError(f"{path} is not a packed set: name a new or empty folder")
+    if foreign := sorted(found - _OWN):
+        name = printable(encodable(foreign[0]))
+        raise DataError(
+            f"{path} holds {name}, which is no part of the set and would be lost: move it away, "
+            "or name another folder"
+        )
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary neighbours of `path` in which nothing was written for a day."""
+    own = re.compile(rf"\.{re.escape(path.name)}-[0-9a-f]{{12}}\.part")
+    with contextlib.suppress(OSError):
+        for folder in path.parent.iterdir():
+            if own.fullmatch(folder.name):
+                newest = max(item.stat().st_mtime for item in (folder, *folder.iterdir()))
+                if newest < time.time() - _ABANDONED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(temporary: Path, path: Path) -> None:
@@ -196,8 +250,15 @@ def _swap(temporary: Path, path: Path) -> bool:
             old.rename(path)
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _move_away(path: Path, old: Path) -> bool:

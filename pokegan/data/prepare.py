@@ -17,7 +17,7 @@ import numpy as np
 from pokegan.data import packed
 from pokegan.data.duplicates import THUMBNAIL, Fingerprints, Match, find_duplicates
 from pokegan.data.entries import Entry, Source
-from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number
+from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.square import Refusal, Square
@@ -91,6 +91,7 @@ def pack(
         checksum=packed.checksum(folder / packed.IMAGES),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         tools=tool_versions(),
+        origin=origin_digest(source.origin),
     )
 
 

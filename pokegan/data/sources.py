@@ -42,7 +42,7 @@ class DemoSource:
             raise DataError(f"the demo set has 1 to {COUNT:,} creatures, not {count:,}")
         if not 0 <= seed < 2**64:
             raise DataError(f"the demo set's seed is 0 to 2**64 - 1, not {seed}")
-        self.name = DEMO
+        self.name = self.origin = DEMO
         self.seed = seed
         self.count = count
         self.rejected: list[tuple[str, str]] = []
@@ -69,7 +69,9 @@ def resolve(data: str, say: Say = tell) -> Source | PackedImages:
     if data == DEMO or is_fetchable(data):
         if path.exists():
             say(f"{data} is a collection's name; for the {path.name} that is here write ./{data}")
-        return DemoSource() if data == DEMO else FolderSource(fetch(data, say=say), name=data)
+        if data == DEMO:
+            return DemoSource()
+        return FolderSource(fetch(data, say=say), name=data, origin=data)
     if data and path.is_dir():
         return PackedImages.open(path) if is_packed(path) else FolderSource(path)
     if data and path.is_file():
@@ -112,7 +114,7 @@ def _archive(path: Path, say: Say) -> FolderSource:
             found = stored.find(folder)
     if found is None:
         raise DataError(f"{folder} changed while {path} was unpacked into it: try again")
-    return FolderSource(found.pictures, stem(path.name), found.left_out)
+    return FolderSource(found.pictures, stem(path.name), found.left_out, str(path.resolve()))
 
 
 def _require_size(images: PackedImages, data: str, size: int) -> None:

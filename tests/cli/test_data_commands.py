@@ -108,6 +108,28 @@ def test_prepare_refuses_what_is_prepared_and_what_is_in_the_way(
     assert (here / "out" / "thesis.txt").read_text() == "precious"
 
 
+def test_the_default_place_is_not_taken_from_another_source(here: Path, capsys: Output) -> None:
+    for folder, colour in (("a/pics", "red"), ("b/pics", "blue")):
+        (here / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(here / folder / "1.png")
+    flags = ["--size", "8", "--workers", "0"]
+    for _ in range(2):
+        assert main(["data", "prepare", "a/pics", *flags]) == 0
+    capsys.readouterr()
+    assert main(["data", "prepare", "b/pics", *flags]) == 2
+    assert "pics-8 holds a set of other pictures" in (message := _error(capsys))
+    assert "--out pics-8" in message
+    assert PackedImages.open(Path("pics-8")).images[0, 0, 0].tolist() == [255, 0, 0]
+    assert main(["data", "prepare", "b/pics", "--out", "pics-8", *flags]) == 0
+    assert PackedImages.open(Path("pics-8")).images[0, 0, 0].tolist() == [0, 0, 255]
+    (here / "pics-8" / "mine.txt").write_text("precious")
+    capsys.readouterr()
+    assert main(["data", "prepare", "b/pics", *flags]) == 2
+    assert "pics-8 holds mine.txt" in _error(capsys)
+    assert main(["data", "prepare", "b/pics", "--out", ".", *flags]) == 2
+    assert "current folder" in _error(capsys)
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

@@ -42,6 +42,7 @@ class Files:
 
     def __init__(self, folder: Path, rejected: Iterable[tuple[str, str]] = ()) -> None:
         self.name = folder.name
+        self.origin = str(folder)
         self.folder = folder
         self.rejected = list(rejected)
 
@@ -134,7 +135,7 @@ def bomb(side: int = 20_000) -> bytes:
 
 
 def tiff(pixels: bytes, order: str, width: int, height: int, **tags: int) -> bytes:
-    """A single-strip TIFF of one sample a pixel; `order` "<" or ">", tags in the field's terms."""
+    """A single-strip TIFF; `order` "<" or ">", tags in the field's terms, the same for all samples."""
     values = {
         256: width,
         257: height,
@@ -142,15 +143,27 @@ def tiff(pixels: bytes, order: str, width: int, height: int, **tags: int) -> byt
         259: 1,
         262: tags.get("photometric", 1),
         273: 8,
-        277: 1,
+        277: tags.get("samples", 1),
         278: height,
         279: len(pixels),
         339: tags.get("sample_format", 1),
     }
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    entries = b"".join(struct.pack(order + "HHII", t, 4, 1, v) for t, v in values.items())
+    # BitsPerSample and SampleFormat have a value a sample: those of a few lie before the pixels
+    samples = values[277]
+    many = b"".join(struct.pack(order + "H", values[t]) * samples for t in (258, 339))
+    places = {258: 8, 339: 8 + 2 * samples}
+    values[273] += len(many)
+    entries = b"".join(
+        struct.pack(order + "HHII", t, 3, samples, places[t])
+        if t in places and samples > 2
+        else struct.pack(order + "HHIHH", t, 3, 2, v, v)
+        if t in places and samples == 2
+        else struct.pack(order + "HHII", t, 4, 1, v)
+        for t, v in values.items()
+    )
     directory = struct.pack(order + "H", len(values)) + entries + struct.pack(order + "I", 0)
-    return mark + struct.pack(order + "I", 8 + len(pixels)) + pixels + directory
+    return mark + struct.pack(order + "I", 8 + len(many + pixels)) + many + pixels + directory
 
 
 def bmp32(rgba: Array, alpha_mask: bool) -> bytes:
@@ -334,9 +347,12 @@ def _png_deep(rgba: Array, grey: Array) -> Rows:
     yield "rgb-16.png", png(rows(rgb16), WIDTH, 16, 2), rgba[..., :3], 0
     one = rgb16[20, 30]
     key = chunk(b"tRNS", struct.pack(">3H", *(int(c) for c in one)))
-    same = (rgb16 == one).all(-1, keepdims=True)
-    expected = np.where(same, 255, rgba[..., :3]).astype(np.uint8)
-    yield "rgb-16-key.png", png(rows(rgb16), WIDTH, 16, 2, key), expected, 0
+    near = rgb16.copy()
+    near[2:6, 2:6] = one  # the transparent colour
+    near[10:20, 2:6] = one - np.array([0, 1, 0], np.uint16)  # and one that differs by its low byte
+    picture = np.rint(near / 257).astype(np.uint8)
+    expected = np.where((near == one).all(-1, keepdims=True), 255, picture).astype(np.uint8)
+    yield "rgb-16-key.png", png(rows(near), WIDTH, 16, 2, key), expected, 0.5
     yield "rgba-16.png", png(rows(deep(rgba)), WIDTH, 16, 6), on(rgba), 0.5
     grey_alpha = np.dstack([grey, rgba[..., 3]])
     expected = on(np.dstack([grey, grey, grey, rgba[..., 3]]))
@@ -427,6 +443,8 @@ def _bmp() -> Rows:
     yield "alpha.bmp", bmp32(rgba, alpha_mask=False), on(rgba), 0.5
     padded = np.dstack([rgb, np.zeros((HEIGHT, WIDTH), np.uint8)])
     yield "padded.bmp", bmp32(padded, alpha_mask=False), rgb, 0
+    padded[[0, 9, 31], [0, 40, 47], 3] = 7, 255, 1  # what memory happened to hold
+    yield "stray-padding.bmp", bmp32(padded, alpha_mask=False), rgb, 0
 
 
 def _tiff() -> Rows:
@@ -460,8 +478,13 @@ def _tiff_wide(grey: Array) -> Rows:
     yield "white-is-zero.tif", inverted, expected, 0
     floats = (grey / np.float32(255)).astype("<f4").tobytes()
     yield "float.tif", tiff(floats, "<", *size, bits=32, sample_format=3), expected, 0
+    over = np.where(grey > 200, 1.3, np.where(grey < 20, -0.2, grey / 255)).astype("<f4").tobytes()
+    clipped = grey_of(np.where(grey > 200, 255, np.where(grey < 20, 0, grey)))
+    yield "float-over.tif", tiff(over, "<", *size, bits=32, sample_format=3), clipped, 0
     levels = grey.astype("<f4").tobytes()
     yield "float-255.tif", tiff(levels, "<", *size, bits=32, sample_format=3), expected, 0
+    unsigned = (grey.astype(np.int64) * 16_843_009).astype("<u4").tobytes()
+    yield "uint-32.tif", tiff(unsigned, "<", *size, bits=32), expected, 0
     whole = (grey.astype(np.int64) * 8_421_504).astype("<i4").tobytes()
     half = grey_of(np.rint(grey * (8_421_504 * 255 / (2**32 - 1))).astype(np.uint8))
     yield "int-32.tif", tiff(whole, "<", *size, bits=32, sample_format=2), half, 0
@@ -571,5 +594,15 @@ def _unreadable() -> Iterable[tuple[str, bytes, str]]:
         yield f"{codec}.xml", (head + "<a>\u00fc..\u00fc</a>").encode(), "not a picture"
     yield "no size.svg", b'<svg xmlns="http://www.w3.org/2000/svg" width="0"/>', "damaged"
     yield "cut.svgz", gzip.compress(svg_text().encode())[:20], "unsupported format"
+    grey_alpha = np.zeros((8, 8, 2), "<u2").tobytes()
+    yield "deep.tif", tiff(grey_alpha, "<", 8, 8, bits=16, samples=2), "unsupported format"
+    three = np.zeros((8, 8, 3), "<f4").tobytes()
+    rgb_float = tiff(three, "<", 8, 8, bits=32, samples=3, photometric=2, sample_format=3)
+    yield "float rgb.tif", rgb_float, "unsupported format"
+    whole = np.zeros((8, 8), ">u4").tobytes()
+    yield "uint-32-be.tif", tiff(whole, ">", 8, 8, bits=32), "unsupported format"
+    strange = bytearray(saved(image, "BMP"))
+    strange[30] = 9
+    yield "strange.bmp", bytes(strange), "unsupported format"
     nan = np.full((8, 8), np.nan, "<f4").tobytes()
     yield "nan.tif", tiff(nan, "<", 8, 8, bits=32, sample_format=3), "damaged"

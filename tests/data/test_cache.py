@@ -176,7 +176,7 @@ def test_a_file_that_changes_while_it_is_read_is_prepared_as_it_is_then(
 
 def test_drawn_sets_are_cached(cache: Path, packs: list[str]) -> None:
     class Drawn:
-        name = "drawn"
+        name = origin = "drawn"
         rejected: list[tuple[str, str]] = []  # noqa: RUF012
 
         def entries(self) -> list[Entry]:

@@ -1,6 +1,7 @@
 """The packed format: manifest there and back, damage noticed, atomic replacement."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -30,6 +31,7 @@ MANIFESTS = st.builds(
     checksum=TEXT,
     created=TEXT,
     tools=st.dictionaries(TEXT, TEXT, max_size=2),
+    origin=TEXT,
 )
 
 
@@ -144,6 +146,65 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     assert not is_packed(tmp_path / "mine")
     (tmp_path / "empty").mkdir()
     assert is_packed(make(tmp_path / "empty").path)
+
+
+def test_a_set_with_foreign_files_in_it_is_not_replaced(tmp_path: Path) -> None:
+    make(tmp_path / "set")
+    (tmp_path / "set" / packed.CONTACT_SHEET).write_text("ours")
+    assert len(make(tmp_path / "set", count=4)) == 4
+    (tmp_path / "set" / "notes\n.txt").write_text("precious")
+    (tmp_path / "set" / "zoo").mkdir()
+    with pytest.raises(DataError, match=r"holds notes\\n.txt, which is no part of the set"):
+        make(tmp_path / "set", count=5)
+    assert (tmp_path / "set" / "notes\n.txt").read_text() == "precious"
+    assert len(PackedImages.open(tmp_path / "set")) == 4
+
+
+def test_a_file_that_comes_while_the_set_is_made_is_not_lost(tmp_path: Path) -> None:
+    make(tmp_path / "set")
+    with pytest.raises(DataError, match="holds late.txt"), staged(tmp_path / "set"):
+        (tmp_path / "set" / "late.txt").write_text("precious")
+    assert (tmp_path / "set" / "late.txt").read_text() == "precious"
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("elsewhere/set")
+    make(tmp_path / "link", count=3)
+    assert len(make(tmp_path / "link", count=4)) == 4
+    assert (tmp_path / "link").is_symlink()
+    assert len(PackedImages.open(tmp_path / "elsewhere" / "set")) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link"]
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["set"]
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(DataError, match="cannot write"):
+        make(tmp_path / "round")
+
+
+@pytest.mark.parametrize("name", [".", "", "../here", ".."])
+def test_the_current_folder_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match="is the current folder or holds it"):
+        make(Path(name))
+    assert Path.cwd().is_dir()
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / f".{name}.part"
+        for name in ("set-0123456789ab", "set-0123456789ac", "set-8-0123456789ab")
+    )
+    for folder in (old, new, other):
+        folder.mkdir()
+        (folder / packed.IMAGES).write_bytes(b"half")
+        for path in (folder / packed.IMAGES, folder):
+            then = path.stat().st_mtime - 25 * 3600
+            os.utime(path, (then, then))
+    (new / packed.IMAGES).write_bytes(b"still being written")
+    make(tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, other.name, "set"]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
