@@ -12,17 +12,18 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pokegan.data import packed
 from pokegan.data.cache_folder import cache_folder
 from pokegan.data.entries import DrawnEntry, Entry, Source
-from pokegan.data.manifest import VERSION, Manifest
+from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import Progress, pack, tool_versions
-from pokegan.data.refusals import DecodeError
+from pokegan.data.refusals import DecodeError, is_passing
 from pokegan.data.square import drawn_identity, read_file
 from pokegan.errors import DataError
 from pokegan.files import write_text
@@ -45,25 +46,26 @@ def cached(
     """The packed set of `source`, from the cache where it is there, else prepared into it.
 
     Never gives a set of other content than the source has now. A damaged set is made anew (sets up
-    to 256 MiB are compared with their checksum, larger ones with their length), and so is any set
-    with `refresh`. Several processes may call this at once. Parameters as for `prepare`.
+    to 256 MiB are compared with their checksum, larger ones with their length), and so is one that
+    lacks a picture for want of time or memory, and any set with `refresh`. Several processes may
+    call this at once. Parameters as for `prepare`.
 
     Raises DataError as `prepare` does, and when files change each time while they are read.
     """
     for _ in range(_ATTEMPTS):
         entries = source.entries()
         state = _State(source, entries, options)
-        found = None if refresh else _find(state.known_key())
+        found = None if refresh else _find_whole(state.known_key())
         if found:
-            return found
+            return _named(found, source)
         hashes = _hashes(entries, options)
         key = _content_key(hashes, source, options)
-        found = None if refresh else _find(key)
+        found = None if refresh else _find_whole(key)
         if found is None:
             found = _make(key, hashes, source, entries, options, workers, progress)
         if found:
             state.save(key)
-            return found
+            return _named(found, source)
     raise DataError(f"the pictures of {source.name} change while they are read: try again later")
 
 
@@ -168,6 +170,21 @@ def _find(key: str | None) -> PackedImages | None:
             return images
         return PackedImages.open(path, verify=True)
     return None
+
+
+def _find_whole(key: str | None) -> PackedImages | None:
+    """The set of a content key, unless it lacks a picture that might be read another time."""
+    found = _find(key)
+    if found and any(is_passing(row.reason) for row in found.manifest.skipped):
+        return None
+    return found
+
+
+def _named(images: PackedImages, source: Source) -> PackedImages:
+    """The set under the name of the source that was asked for: others may have the same content."""
+    origin = origin_digest(source.origin)
+    images.manifest = replace(images.manifest, source=source.name, origin=origin)
+    return images
 
 
 def _sets() -> Path:

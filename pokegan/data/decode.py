@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pokegan.data import frames, modes, svg, tiff
 from pokegan.data.options import MAX_PIXELS, RGB, WHITE
-from pokegan.data.refusals import DecodeError
+from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import foreign, sniff
 
 _CUT_SHORT = "truncated|[Nn]ot enough"  # how Pillow's decoders put it
@@ -115,7 +115,7 @@ def _reason(kind: str, content: bytes, error: Exception) -> str:
     """What to tell about whatever a decoder threw at a file."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError):
-        return f"out of memory: while reading a {kind} file"
+        return f"{OUT_OF_MEMORY}: while reading a {kind} file"
     short = kind == "WebP" and len(content) < 8 + int.from_bytes(content[4:8], "little")
     if short or isinstance(error, EOFError | struct.error) or re.search(_CUT_SHORT, text):
         return f"truncated: the {kind} file ends early"

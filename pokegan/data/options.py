@@ -27,7 +27,7 @@ class PrepareOptions:
             in levels of 0..255; 0 keeps all but exact duplicates.
         max_pixels: larger pictures are refused by their header.
         max_bytes: larger files are refused unread.
-        seconds_per_picture: what takes longer is given up, in a worker process.
+        seconds_per_picture: of processor time; what takes longer is given up, in a worker process.
 
     Raises ConfigError for values out of range.
     """

@@ -16,7 +16,7 @@ from pokegan.data.decode import decode
 from pokegan.data.duplicates import perceptual_hash, thumbnail
 from pokegan.data.entries import DrawnEntry, Entry, FileEntry
 from pokegan.data.options import RGB, PrepareOptions
-from pokegan.data.refusals import DecodeError
+from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import is_lossy
 
 _REDUCING_GAP = 8.0  # larger pictures meet a box filter first: 0.1 levels off, twice as fast
@@ -65,7 +65,7 @@ def prepare_entry(entry: Entry, options: PrepareOptions) -> Square | Refusal:
     except DecodeError as error:
         return Refusal(sha256, str(error))
     except MemoryError:
-        return Refusal(sha256, "out of memory")
+        return Refusal(sha256, OUT_OF_MEMORY)
     except Exception as error:  # whatever a file brings about, it costs one picture
         said = " ".join(str(error).split())[:100]
         return Refusal(sha256, f"failed: {type(error).__name__}: {said}")

@@ -2,7 +2,7 @@
 
 A worker is a plain child process that runs `serve` and talks over its standard streams. It never
 imports the caller's main module: no `if __name__ == "__main__"` is needed, and no torch is loaded.
-A picture that kills its worker, or takes too long, costs one picture. When the parent goes, however
+A picture that kills its worker twice, or takes too long twice, costs one picture. When the parent goes, however
 it goes, the workers read the end of their input and go too.
 """
 
@@ -24,6 +24,7 @@ from typing import IO
 
 from pokegan.data.entries import Entry
 from pokegan.data.options import PrepareOptions
+from pokegan.data.refusals import CRASHED, TOO_LONG
 from pokegan.data.square import Refusal, Square, prepare_entry
 from pokegan.errors import PokeganError
 
@@ -31,6 +32,8 @@ MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
 
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
 _QUEUED_PER_WORKER = 8  # bounds the results that wait for their turn
+_WALL_FACTOR = 12  # seconds by the clock for each second of work, for machines that are busy
+_TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # its default action ends the process
 _READY = "ready"
 _CODE = "from pokegan.data.workers import serve; serve()"
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what a lost pipe can raise
@@ -117,7 +120,8 @@ class _Worker:
         self._closed = False
 
     def prepare(self, entry: Entry) -> Square | Refusal:
-        """Prepare one entry; one that kills the process twice, or stalls it, is refused."""
+        """Prepare one entry; one that kills the process twice, or stalls it twice, is refused."""
+        reason = CRASHED
         for _ in range(2):
             process = self._process or self._start()
             start = time.monotonic()
@@ -125,12 +129,21 @@ class _Worker:
                 _send(process.stdin, entry)
                 return _result(_receive(process.stdout))
             except _BROKEN:
+                reason = self._post_mortem(process, time.monotonic() - start)
                 self._stop()
-            if time.monotonic() - start >= self._options.seconds_per_picture:
-                return Refusal(None, f"took too long: over {self._options.seconds_per_picture:g} s")
             if self._closed:
                 break
-        return Refusal(None, "crashed the decoder")
+        return Refusal(None, reason)
+
+    def _post_mortem(self, process: "subprocess.Popen[bytes]", seconds: float) -> str:
+        """Why a process is no more, as the reason of a refusal."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)  # its pipes close a moment before it is gone
+        limit = self._options.seconds_per_picture
+        out_of_time = _TIMER_SIGNAL is not None and process.returncode == -_TIMER_SIGNAL
+        if out_of_time or seconds >= _WALL_FACTOR * limit:
+            return f"{TOO_LONG}: over {limit:g} s"
+        return CRASHED
 
     def close(self) -> None:
         self._closed = True
@@ -207,15 +220,25 @@ def serve() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             entry = pickle.load(requests)
-            # this ends the process even while a decoder holds the interpreter's lock
-            faulthandler.dump_traceback_later(options.seconds_per_picture, exit=True)
-            answer: object
-            try:
+            with _time_limit(options.seconds_per_picture):
                 answer = prepare_entry(entry, options)
-            except Exception as error:  # a fault of ours, to be told to the parent
-                answer = repr(error)
-            faulthandler.cancel_dump_traceback_later()
             _send(answers, answer)
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """End the process after `seconds` of work, or many more by the clock, even in the decoder's C.
+
+    Work is what the processor did for us: a busy or a suspended machine does not count.
+    """
+    faulthandler.dump_traceback_later(_WALL_FACTOR * seconds, exit=True)
+    timer = getattr(signal, "setitimer", None)
+    if timer is not None:
+        timer(signal.ITIMER_PROF, seconds)
+    yield
+    if timer is not None:
+        timer(signal.ITIMER_PROF, 0)
+    faulthandler.cancel_dump_traceback_later()
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:

@@ -4,10 +4,12 @@ Expected pixels come from what was drawn and from arithmetic written out here, n
 under test; containers that Pillow cannot write are put together by hand.
 """
 
+import base64
 import gzip
 import io
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -66,9 +68,41 @@ class Stall:
     """In the place of a path: never answers."""
 
     def stat(self) -> None:
-        import time
-
         time.sleep(600)
+
+
+class Busy:
+    """In the place of a path: works without end."""
+
+    def stat(self) -> None:
+        while True:
+            pass
+
+
+class OnceBusy:
+    """In the place of a path: works without end the first time, and is a file the second."""
+
+    def __init__(self, path: Path, marker: Path) -> None:
+        self.path = path
+        self.marker = marker
+
+    def stat(self) -> os.stat_result:
+        while not self.marker.exists():
+            self.marker.touch()
+            while True:
+                pass
+        return self.path.stat()
+
+    def read_bytes(self) -> bytes:
+        return self.path.read_bytes()
+
+
+class Slow(OnceBusy):
+    """In the place of a path: a file that comes after two seconds in which nothing is done."""
+
+    def stat(self) -> os.stat_result:
+        time.sleep(2)
+        return self.path.stat()
 
 
 def drawing() -> Array:
@@ -135,7 +169,7 @@ def bomb(side: int = 20_000) -> bytes:
 
 
 def tiff(pixels: bytes, order: str, width: int, height: int, **tags: int) -> bytes:
-    """A single-strip TIFF; `order` "<" or ">", tags in the field's terms, the same for all samples."""
+    """A single-strip TIFF; `order` "<" or ">", tags in the field's terms, equal for all samples."""
     values = {
         256: width,
         257: height,
@@ -502,6 +536,14 @@ def _svg() -> Rows:
     for codec in ("idna", "undefined", "no-such-codec"):  # what cannot be used is ignored
         strange = prolog.format(codec) + text.replace("<rect", f"<title>{'ü' * 80}..</title><rect")
         yield f"{codec}.svg", strange.encode(), svg_pixels(), 1
+    harmless = '<!-- <image href="other.png"/> --><desc>&lt;image href="other.png"&gt;</desc>'
+    yield "comment.svg", text.replace("<rect", harmless + "<rect", 1).encode(), svg_pixels(), 1
+    entities = '<!DOCTYPE svg [<!ENTITY ns "http://www.w3.org/2000/svg"><!ENTITY c "#c8783c">]>'
+    drawn = text.replace("http://www.w3.org/2000/svg", "&ns;").replace("#c8783c", "&c;")
+    yield "entities.svg", (entities + drawn).encode(), svg_pixels(), 1
+    inner = base64.b64encode(saved(Image.new("RGB", (4, 4), (0xC8, 0x78, 0x3C)), "PNG")).decode()
+    image = f'<image id=">" href="data:image/png;base64,{inner}" width="24" height="24"/>'
+    yield "own image.svg", text.replace("</svg>", image + "</svg>").encode(), svg_pixels(), 1
     huge = svg_text(width=2_000_000_000, height=1_333_333_333)
     yield "huge.svg", huge.encode(), svg_pixels(), 1
 

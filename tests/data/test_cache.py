@@ -11,6 +11,8 @@ from PIL import Image
 
 from pokegan.data import DrawnEntry, Entry, PackedImages, PrepareOptions, cached, prepare
 from pokegan.data import cache as cache_module
+from pokegan.data import square as square_module
+from pokegan.data.refusals import DecodeError
 from pokegan.errors import DataError
 
 OPTIONS = PrepareOptions(8)
@@ -172,6 +174,49 @@ def test_a_file_that_changes_while_it_is_read_is_prepared_as_it_is_then(
     levels = iter([3, 2, 1])
     with pytest.raises(DataError, match="change while they are read"):
         cached(pictures, options, workers=0, refresh=True)
+
+
+@pytest.mark.parametrize(
+    "reason", ["took too long: over 10 s", "out of memory", "crashed the decoder"]
+)
+def test_what_the_machine_had_a_part_in_is_tried_again(
+    cache: Path, pictures: Files, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    age(monkeypatch)
+    real = square_module.decode
+
+    def decode(content: bytes, *rest: object) -> Image.Image:
+        if content == (pictures.folder / "2.png").read_bytes():
+            raise DecodeError(reason)
+        return real(content, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(square_module, "decode", decode)
+    first = cached(pictures, OPTIONS, workers=0)
+    assert [row.reason for row in first.manifest.skipped] == [reason]
+    monkeypatch.setattr(square_module, "decode", real)
+    assert len(cached(pictures, OPTIONS, workers=0)) == len(first) + 1
+
+
+def test_what_is_wrong_with_a_file_is_remembered(
+    cache: Path, pictures: Files, packs: list[str]
+) -> None:
+    (pictures.folder / "2.png").write_bytes(b"text")
+    for _ in range(2):
+        assert len(cached(pictures, OPTIONS, workers=0).manifest.skipped) == 1
+    assert len(packs) == 1
+
+
+def test_a_set_of_the_same_content_has_the_name_that_was_asked_for(
+    cache: Path, pictures: Files, packs: list[str]
+) -> None:
+    twin = Files(pictures.folder)
+    twin.name, twin.origin = "twin", "elsewhere"
+    first = cached(pictures, OPTIONS, workers=0)
+    second = cached(twin, OPTIONS, workers=0)
+    assert len(packs) == 1
+    assert (first.manifest.source, second.manifest.source) == ("pictures", "twin")
+    assert first.manifest.origin != second.manifest.origin
+    assert cached(pictures, OPTIONS, workers=0).manifest.source == "pictures"
 
 
 def test_drawn_sets_are_cached(cache: Path, packs: list[str]) -> None:

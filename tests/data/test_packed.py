@@ -162,7 +162,7 @@ def test_a_set_with_foreign_files_in_it_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_file_that_comes_while_the_set_is_made_is_not_lost(tmp_path: Path) -> None:
     make(tmp_path / "set")
-    with pytest.raises(DataError, match="holds late.txt"), staged(tmp_path / "set"):
+    with pytest.raises(DataError, match=r"holds late\.txt"), staged(tmp_path / "set"):
         (tmp_path / "set" / "late.txt").write_text("precious")
     assert (tmp_path / "set" / "late.txt").read_text() == "precious"
 
