@@ -1,16 +1,26 @@
 """`pokegan data`: fetch, prepare and inspect pictures, and write the demo set."""
 
 import argparse
+import contextlib
 import json
 import re
 import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from pokegan.data import PrepareOptions, Source
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+Command: TypeAlias = Callable[[argparse.Namespace], int]
+
+TERMINATED = 128 + signal.SIGTERM
 
 _LISTED = 20
 _DATA = "a folder of pictures, a .zip or .tar archive, demo, pokeapi, or kaggle:OWNER/NAME"
@@ -94,6 +104,40 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ended(command: Command) -> Command:
+    """The command made to clean up and return 143 when SIGTERM ends it, as Ctrl-C does with 130."""
+
+    def run(args: argparse.Namespace) -> int:
+        with contextlib.suppress(_Terminated), _terminable():
+            return command(args)
+        print("pokegan: terminated", file=sys.stderr)
+        return TERMINATED
+
+    return run
+
+
+class _Terminated(SystemExit):
+    """SIGTERM; nothing on the way takes a SystemExit for a picture's fault."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise _Terminated in the body at SIGTERM, once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
 def _help(parser: argparse.ArgumentParser) -> int:
     parser.print_help()
     return 2
@@ -110,7 +154,7 @@ def _add_fetch(commands: Commands, parents: list[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("name", metavar="NAME", help="pokeapi or kaggle:OWNER/NAME")
     parser.add_argument("--force", action="store_true", help="fetch anew what is there already")
-    parser.set_defaults(run=fetch)
+    parser.set_defaults(run=_ended(fetch))
 
 
 def _add_prepare(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
@@ -128,7 +172,7 @@ def _add_prepare(commands: Commands, parents: list[argparse.ArgumentParser]) -> 
         help="folder of the set, new, empty or a set to replace (default: ./NAME-SIZE)",
     )
     _add_options(parser)
-    parser.set_defaults(run=prepare)
+    parser.set_defaults(run=_ended(prepare))
 
 
 def _add_inspect(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
@@ -141,7 +185,7 @@ def _add_inspect(commands: Commands, parents: list[argparse.ArgumentParser]) -> 
     parser.add_argument("data", metavar="DATA", help=f"a prepared set, {_DATA}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     _add_options(parser)
-    parser.set_defaults(run=inspect)
+    parser.set_defaults(run=_ended(inspect))
 
 
 def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
@@ -167,7 +211,7 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other creatures (default: 0)"
     )
-    parser.set_defaults(run=demo)
+    parser.set_defaults(run=_ended(demo))
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -206,8 +250,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(text: str) -> int:
-    if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(text)
 
 

@@ -194,8 +194,18 @@ def _unpack_zip(archive: Path, file: IO[bytes], writer: _Writer) -> None:
                 continue
             path = writer.place(member.filename)
             if path is not None:
-                with members.open(member) as content:
+                with _opened(archive, members, member) as content:
                     writer.write(member.filename, path, content)
+
+
+def _opened(archive: Path, members: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return members.open(member)
+    except (NotImplementedError, RuntimeError) as error:  # raised before anything is read
+        raise DataError(
+            f"{archive} is compressed in a way that cannot be read here (method "
+            f"{member.compress_type}): unpack it with the program that made it and give the folder"
+        ) from error
 
 
 def _unpack_tar(content: "_Bounded", writer: _Writer) -> None:

@@ -28,7 +28,7 @@ from pokegan.data.square import drawn_identity, read_file
 from pokegan.errors import DataError
 from pokegan.files import write_text
 
-PREPARATION = 1  # to be raised when the same files and options begin to give other pixels
+PREPARATION = 2  # to be raised when the same files and options begin to give other pixels
 
 _ATTEMPTS = 3
 _SETTLED_SECONDS = 3.0  # the coarsest clock of a file system in use ticks every 2 s

@@ -5,7 +5,6 @@ A reason is `category` or `category: detail`. Reports count by category.
 
 from pokegan.errors import DataError
 
-
 TOO_LONG = "took too long"
 OUT_OF_MEMORY = "out of memory"
 CRASHED = "crashed the decoder"

@@ -2,8 +2,8 @@
 
 A worker is a plain child process that runs `serve` and talks over its standard streams. It never
 imports the caller's main module: no `if __name__ == "__main__"` is needed, and no torch is loaded.
-A picture that kills its worker twice, or takes too long twice, costs one picture. When the parent goes, however
-it goes, the workers read the end of their input and go too.
+A picture that kills its worker twice, or takes too long twice, costs one picture. When the parent
+goes, however it goes, the workers read the end of their input and go too.
 """
 
 import contextlib
@@ -213,6 +213,8 @@ def _result(answer: object) -> Square | Refusal:
 def serve() -> None:
     """The life of a worker process: options first, then entries, each answered, until the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if _TIMER_SIGNAL is not None:
+        signal.signal(_TIMER_SIGNAL, signal.SIG_DFL)
     requests, answers = _private_streams()
     _limit_memory(MEMORY_LIMIT)
     options: PrepareOptions = pickle.load(requests)

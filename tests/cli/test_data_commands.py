@@ -2,14 +2,19 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import pokegan
 from pokegan.cli.main import main
 from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 from pokegan.data.packed import PackedImages
@@ -51,8 +56,19 @@ def _error(output: Output) -> str:
     """The one line on stderr."""
     lines = output.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("pokegan: error: ")
+    assert re.match("pokegan( data prepare)?: error: ", lines[0])
     return lines[0]
+
+
+def _program(*arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
+    """The command line in a process of its own."""
+    root = str(Path(pokegan.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-m", "pokegan", *arguments],
+        env={**os.environ, "PYTHONPATH": root, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_prepare_a_folder(pictures: Path, capsys: Output) -> None:
@@ -135,6 +151,8 @@ def test_the_default_place_is_not_taken_from_another_source(here: Path, capsys: 
     [
         (["--size", "4"], "8 to 1024"),
         (["--background", "clear"], "--background clear"),
+        (["--workers", "abc"], "--workers: 'abc' is not a whole number, 0 or more"),
+        (["--workers", "-1"], "--workers: '-1' is not a whole number, 0 or more"),
         (["--near-duplicate-distance", "-1"], "near_duplicate_distance"),
     ],
 )
@@ -143,6 +161,36 @@ def test_wrong_values_are_one_line(
 ) -> None:
     assert main(["data", "prepare", "my pics", *flags]) == 2
     assert expected in _error(capsys)
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(here: Path) -> None:
+    (here / "pics").mkdir()
+    Image.new("RGB", (8, 8), "red").save(here / "pics" / "日本.png")
+    (here / "pics" / "ünï-🐉.png").write_text("no picture")
+    flags = ["--size", "8", "--workers", "0"]
+    process = _program("data", "prepare", "pics", *flags, PYTHONIOENCODING="latin-1")
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "ünï-\\U0001f409.png" in out.decode("latin-1")
+    assert errors == b""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_sigterm_leaves_nothing_half_written(here: Path, workers: str) -> None:
+    (here / "pics").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), np.uint8)
+    Image.fromarray(noise).save(here / "pics" / "0.png")
+    for i in range(1, 100):
+        os.link(here / "pics" / "0.png", here / "pics" / f"{i}.png")
+    process = _program("data", "prepare", "pics", "--size", "8", "--workers", workers)
+    deadline = time.monotonic() + 60
+    while not list(here.glob(".pics-8-*.part/images.u8")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143, errors
+    assert errors.decode().strip() == "pokegan: terminated"
+    assert [path.name for path in here.iterdir()] == ["pics"]
 
 
 def test_unknown_data(capsys: Output) -> None:

@@ -212,6 +212,18 @@ def test_number_of_entries_is_bounded(tmp_path: Path, kind: str) -> None:
     _only(tmp_path, archive.name)
 
 
+def test_a_zip_of_an_unknown_compression_says_so(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        place = content.find(mark) + offset
+        content[place : place + 2] = b"\x09\x00"  # Deflate64, as Windows makes of large files
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read here \(method 9\): unpack it"):
+        extract(path, tmp_path / "out")
+    _only(tmp_path, "a.zip")
+
+
 def test_encrypted_zip_says_so(tmp_path: Path) -> None:
     path = _zip(tmp_path / "a.zip")
     content = bytearray(path.read_bytes())
