@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from awkward import make_awkward
 from PIL import Image
 
 import pokegan
 from pokegan.cli.main import main
+from pokegan.data.duplicates import NEAR, SAME_FILE
 from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 from pokegan.data.packed import PackedImages
+from pokegan.data.refusals import category
 
 Output = pytest.CaptureFixture[str]
 
@@ -110,6 +113,62 @@ def test_prepare_where_nothing_can_be_read(here: Path, capsys: Output) -> None:
     assert "no picture" in message
     assert "empty file" in message
     assert [path.name for path in here.iterdir()] == ["bad"]
+
+
+def test_prepare_a_folder_of_awkward_files(here: Path, capsys: Output) -> None:
+    """Every file on disk is in the set, or a duplicate, or listed with its reason."""
+    pytest.importorskip("resvg_py")
+    folder = here / "awkward"
+    awkward = make_awkward(folder)
+    (folder / "round").symlink_to(folder, target_is_directory=True)
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(90))
+    expected = {**awkward.bad, "round": "link", ".DS_Store": "not a picture"}
+    expected |= dict.fromkeys(["loop-a.png", "loop-b.png", "dangling.png"], "link")
+    flags = ["--size", "48", "--workers", "2"]
+    assert main(["data", "prepare", "awkward", *flags]) == 0
+    manifest = PackedImages.open(Path("awkward-48"), verify=True).manifest
+    usable = {row.name for row in (*manifest.pictures, *manifest.duplicates)}
+    skipped = {row.name: category(row.reason) for row in manifest.skipped}
+    assert usable == set(awkward.good)
+    assert skipped == expected
+    assert usable | set(skipped) == _on_disk(folder)
+    assert manifest.found == len(usable) + len(skipped) >= 40
+    assert {"line\nbreak.png", "with space.png", "ünï-日本-🐉.png"} <= usable
+    text = capsys.readouterr().out
+    assert all(name in text.replace("\\n", "\n") for name in expected)
+    for name in awkward.good:
+        (folder / name).unlink()
+    assert main(["data", "prepare", "awkward", "--out", "other", *flags]) == 2
+    assert "no picture of awkward can be used" in _error(capsys)
+    assert sorted(path.name for path in here.iterdir()) == ["awkward", "awkward-48"]
+
+
+def _on_disk(folder: Path) -> set[str]:
+    """Every file and every link below a folder, by its path in it."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+def test_749_real_pictures_and_their_twins(here: Path, capsys: Output) -> None:
+    archive = os.environ.get("POKEGAN_TEST_PICTURES")
+    if not archive:
+        pytest.skip("POKEGAN_TEST_PICTURES does not name the archive of the 749 pictures")
+    assert main(["data", "prepare", archive, "--out", "real"]) == 0
+    images = PackedImages.open(Path("real"), verify=True)
+    assert images.manifest.counts() == {"kept": 730, NEAR: 749, SAME_FILE: 19}
+    assert all(name.endswith(".png") for name in images.names)
+    for row in images.manifest.duplicates:
+        if row.kind == NEAR:  # a twin has the number of its picture, up to the 19 equal files
+            assert row.name.endswith(".jpg")
+            assert Path(row.name).stem.split("-")[0] == Path(row.kept).stem.split("-")[0]
+    corners = images.images[:, [0, 0, -1, -1], [0, -1, 0, -1]]  # [N, 4, 3]
+    assert (corners.reshape(-1, 3).min(axis=1) < 30).mean() < 0.01  # no black background
+    with Image.open("real/contact-sheet.png") as sheet:
+        assert np.asarray(sheet.convert("L")).mean() > 128
+    assert "1,498 files found" in capsys.readouterr().out
 
 
 def test_prepare_refuses_what_is_prepared_and_what_is_in_the_way(

@@ -2,13 +2,18 @@
 
 import io
 import random
+import re
 import struct
 import sys
+import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 from awkward import Awkward, drawing, flat_drawing, make_awkward, on, png, saved, svg_text
 from PIL import Image
 
@@ -16,7 +21,10 @@ from pokegan.data.decode import decode
 from pokegan.data.refusals import DecodeError, category
 from pokegan.data.sniff import is_lossy, sniff
 
-_NOT_OPAQUE = ("alpha", "key", "rgba", "2-bit", "profile", "turned")
+_TRANSPARENT = re.compile(r"alpha|rgba|palette-key|palette-2-bit")
+_OVERLOOKED = re.compile(  # by torchvision: colour keys, profiles, orientation, CMYK, moving WebP
+    r"(grey|rgb|bit|16)-key|key\.gif|small|profile|turned|cmyk|(animated|cropped).*\.webp"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +63,41 @@ def test_every_unreadable_file_has_its_reason(folder: Path, awkward: Awkward) ->
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:.*TorchVision.*:DeprecationWarning")
-def test_opaque_files_agree_with_torchvision(folder: Path, awkward: Awkward) -> None:
-    io_module = pytest.importorskip("torchvision.io")
-    compared = 0
+def test_files_agree_with_torchvision(folder: Path, awkward: Awkward) -> None:
+    """Another decoder, our own compositing; where torchvision honours what is in the file."""
+    pytest.importorskip("torchvision.io")
+    compared: Counter[str | None] = Counter()
     for name in awkward.good:
         content = (folder / name).read_bytes()
-        has_alpha = any(word in name for word in _NOT_OPAQUE)
-        if sniff(content) not in ("PNG", "JPEG") or has_alpha or "cmyk" in name:
+        kind = sniff(content)
+        if kind not in ("PNG", "JPEG", "WebP", "GIF") or _OVERLOOKED.search(name):
             continue
-        theirs = io_module.decode_image(str(folder / name), mode="RGB").permute(1, 2, 0).numpy()
-        scale = 257 if theirs.dtype == np.uint16 else 1
-        difference = np.asarray(decode(content)).astype(float) - theirs.astype(float) / scale
+        transparent = kind == "WebP" or bool(_TRANSPARENT.search(name))
+        theirs = by_torchvision(content, "RGB_ALPHA" if transparent else "RGB")
+        if transparent:
+            assert theirs[..., 3].min() < 255 or "lossy" in name, name
+            alpha = theirs[..., 3:] / 255
+            theirs = theirs[..., :3] * alpha + 255 * (1 - alpha)
+        difference = np.asarray(decode(content)).astype(float) - theirs
         assert np.abs(difference).max() <= 2.0, name
-        compared += 1
-    assert compared >= 15
+        compared[f"{kind} with alpha" if transparent else kind] += 1
+    assert compared["PNG with alpha"] == 7
+    assert compared["WebP with alpha"] == 2
+    assert compared["GIF"] == 2
+    assert compared["PNG"] + compared["JPEG"] >= 15
+
+
+def by_torchvision(content: bytes, mode: str) -> npt.NDArray[np.float64]:
+    """The first frame by torchvision, 0 to 255: [H, W, C]."""
+    from torchvision.io import decode_image
+
+    whole = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pixels = decode_image(whole, mode=mode)
+    pixels = pixels[0] if pixels.ndim == 4 else pixels
+    scale = 257 if pixels.dtype == torch.uint16 else 1
+    return pixels.permute(1, 2, 0).numpy().astype(np.float64) / scale
 
 
 def test_transparent_pixels_take_the_background_and_not_black() -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import textwrap
 import time
 from pathlib import Path
@@ -208,30 +207,6 @@ def _run(script: str) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-
-
-@pytest.fixture(scope="session")
-def real_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    archive = os.environ.get("POKEGAN_TEST_PICTURES")
-    if not archive:
-        pytest.skip("POKEGAN_TEST_PICTURES does not name the archive of the 749 pictures")
-    folder = tmp_path_factory.mktemp("real")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
-
-
-def test_749_real_pictures_and_their_twins(real_pictures: Path, tmp_path: Path) -> None:
-    images = prepare(Files(real_pictures), PrepareOptions(64), tmp_path / "out")
-    counts = images.manifest.counts()
-    assert counts == {"kept": 730, NEAR: 749, SAME_FILE: 19}
-    assert all(name.endswith(".png") for name in images.names)
-    for row in images.manifest.duplicates:
-        if row.kind == NEAR:  # a twin has the number of its picture, up to the 19 equal files
-            assert row.name.endswith(".jpg")
-            assert Path(row.name).stem.split("-")[0] == Path(row.kept).stem.split("-")[0]
-    corners = images.images[:, [0, 0, -1, -1], [0, -1, 0, -1]]  # [N, 4, 3]
-    assert (corners.reshape(-1, 3).min(axis=1) < 30).mean() < 0.01  # no black background
 
 
 def test_drawing_has_what_the_tests_rely_on() -> None:
