@@ -195,9 +195,9 @@ def _resolved(path: Path) -> Path:
 
 def _refuse_to_replace(path: Path) -> None:
     """Raise DataError where anything but a packed set would be lost, or the current folder."""
-    here = Path.cwd()
-    if path == here or path in here.parents:
-        raise DataError(f"{path} is the current folder or holds it: name a new or empty folder")
+    with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
+        if Path.cwd().is_relative_to(path):
+            raise DataError(f"{path} is the current folder or holds it: name a new or empty folder")
     if not path.exists():
         return
     if not path.is_dir():
