@@ -4,29 +4,16 @@
 #include <vector>
 
 #include "../batch_gather_check.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-// One binary for every x86-64: the loader picks the widest variant that the processor has.
-#define POKEGAN_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
-#else
-#define POKEGAN_CLONES
-#endif
+#include "vector.h"
 
 namespace pokegan {
 namespace {
-
-// Round to nearest even, as torch does; bytes never give NaN or infinity.
-inline uint16_t to_bfloat16(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
-}
 
 POKEGAN_CLONES void convert(const uint8_t* bytes, float* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] = normalise(bytes[i]);
 }
 
-POKEGAN_CLONES void convert(const uint8_t* bytes, uint16_t* out, int64_t count) {
+POKEGAN_CLONES void convert(const uint8_t* bytes, Bfloat16* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] = to_bfloat16(normalise(bytes[i]));
 }
 
@@ -116,7 +103,7 @@ Tensor batch_gather_cpu(const Tensor& images, const Tensor& indices, std::option
     if (dtype == ScalarType::Float) {
       gather_rows(args, begin, end, static_cast<float*>(out.mutable_data_ptr()));
     } else {
-      gather_rows(args, begin, end, static_cast<uint16_t*>(out.mutable_data_ptr()));
+      gather_rows(args, begin, end, static_cast<Bfloat16*>(out.mutable_data_ptr()));
     }
   });
   return out;
