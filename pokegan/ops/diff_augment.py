@@ -58,6 +58,9 @@ def diff_augment(
 ) -> Tensor:
     """Augment each picture with parameters of its own; differentiable twice in `images`.
 
+    `torch.autograd.grad` gives both orders, also inside compiled code. `torch.func.grad` does not:
+    PyTorch has no functional transforms of registered operators.
+
     In this order: brightness, saturation and contrast; a move by up to an eighth of each side; a
     rectangle of half of each side set to zero. `parameters` says how much.
 
@@ -194,7 +197,9 @@ def _cut(values: Tensor, chosen: Parameters) -> Tensor:
         place = torch.arange(side, device=values.device) - begin[:, None]  # [N, side]
         return (place >= 0) & (place < (side + 1) // 2)
 
-    hole = inside(chosen.cutout_top, height)[:, :, None] & inside(chosen.cutout_left, width)[:, None]
+    hole = (
+        inside(chosen.cutout_top, height)[:, :, None] & inside(chosen.cutout_left, width)[:, None]
+    )
     return values.masked_fill(hole[:, None], 0)
 
 
