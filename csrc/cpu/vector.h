@@ -33,12 +33,16 @@ POKEGAN_INLINE float to_float(Bfloat16 value) {
   return result;
 }
 
-// Round to nearest even, as torch does; a NaN stays one.
-POKEGAN_INLINE Bfloat16 to_bfloat16(float value) {
+// Round to nearest even, as torch does.
+POKEGAN_INLINE Bfloat16 to_bfloat16_finite(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
-  return {static_cast<uint16_t>(value != value ? 0x7FC0U : rounded)};
+  return {static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16)};
+}
+
+// The same; and a NaN stays one.
+POKEGAN_INLINE Bfloat16 to_bfloat16(float value) {
+  return value != value ? Bfloat16{0x7FC0U} : to_bfloat16_finite(value);
 }
 
 }  // namespace pokegan
