@@ -89,17 +89,21 @@ void gather_rows(const Arguments& args, int64_t begin, int64_t end, Value* out) 
   std::vector<uint8_t> row(static_cast<size_t>(row_values));
   std::vector<uint8_t> blank(static_cast<size_t>(row_values));
   for (int64_t i = 0; i < row_values; ++i) blank[i] = args.background.at(static_cast<int>(i % 3));
-  for (int64_t job = begin; job < end; ++job) {
+  for (int64_t job = begin; job < end;) {
     const int64_t sample = job / args.height;
     const int64_t y = job % args.height;
     const Placement place = placement(args, sample);
-    const uint8_t* bytes = row.data();
+    const int64_t rows = std::min(end - job, args.height - y);  // of this picture
     if (!place.mirrored && place.right == 0 && place.down == 0) {
-      bytes = args.images + (place.picture * args.height + y) * row_values;
+      const uint8_t* stored = args.images + (place.picture * args.height + y) * row_values;
+      convert(stored, out + job * row_values, rows * row_values);
     } else {
-      gather_row(args, place, y, blank.data(), row.data());
+      for (int64_t i = 0; i < rows; ++i) {
+        gather_row(args, place, y + i, blank.data(), row.data());
+        convert(row.data(), out + (job + i) * row_values, row_values);
+      }
     }
-    convert(bytes, out + job * row_values, row_values);
+    job += rows;
   }
 }
 

@@ -86,8 +86,6 @@ POKEGAN_INLINE void copy_span(const Picture<Value>& picture, int64_t from, int64
   }
 }
 
-// kPixel values from a pixel to the next, kChannel from a channel to the next: constants where
-// they are 3 and 1, so that the compiler sees whole pixels.
 template <typename Value>
 POKEGAN_INLINE void map_interleaved(const Value* __restrict in, Value* __restrict out,
                                     int64_t count, const ColourMap<Real<Value>>& map) {
@@ -215,7 +213,8 @@ void run_all(const DenseImages& images, Tensor& out, const AugmentChoice& choice
   const Value* in = static_cast<const Value*>(images.tensor.const_data_ptr());
   Value* to = static_cast<Value*>(out.mutable_data_ptr());
   const int64_t values = 3 * height * width;
-  torch::stable::parallel_for(0, out.size(0), 1, [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max<int64_t>(1, 8192 / values);  // small work is not worth a thread
+  torch::stable::parallel_for(0, out.size(0), grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const uint32_t sample = static_cast<uint32_t>(samples[i]);
       run(Picture<Value>{in + i * values, to + i * values, height, width, images.interleaved,
