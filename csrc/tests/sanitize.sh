@@ -16,7 +16,7 @@ cd "$work"
 
 flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 FORCE_CUDA=0 POKEGAN_REQUIRE_BUILD=1 POKEGAN_WERROR=0 CFLAGS="$flags" LDFLAGS="$flags" \
-  "$PYTHON" setup.py --quiet build_ext --inplace
+  "$PYTHON" setup.py build_ext --inplace >build.log 2>&1 || { cat build.log && exit 1; }
 
 # The runtime must come before everything else; libstdc++ beside it, or no exception gets through.
 preload=""
