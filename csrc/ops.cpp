@@ -6,6 +6,12 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "batch_gather(Tensor images, Tensor indices, Tensor? flip, Tensor? shift, "
       "int[] background, ScalarType dtype) -> Tensor");
+  library.def(
+      "diff_augment(Tensor images, Tensor step, Tensor samples, int seed, int stream, "
+      "bool colour, bool translation, bool cutout, float fill, bool linear) -> Tensor");
+  library.def(
+      "diff_augment_adjoint(Tensor gradient, Tensor step, Tensor samples, int seed, int stream, "
+      "bool colour, bool translation, bool cutout) -> Tensor");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

@@ -4,30 +4,46 @@
 #include <vector>
 
 #include "../batch_gather_check.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-// One binary for every x86-64: the loader picks the widest variant that the processor has.
-#define POKEGAN_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
-#else
-#define POKEGAN_CLONES
-#endif
+#include "byte_table.h"
+#include "vector.h"
 
 namespace pokegan {
 namespace {
-
-// Round to nearest even, as torch does; bytes never give NaN or infinity.
-inline uint16_t to_bfloat16(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
-}
 
 POKEGAN_CLONES void convert(const uint8_t* bytes, float* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] = normalise(bytes[i]);
 }
 
-POKEGAN_CLONES void convert(const uint8_t* bytes, uint16_t* out, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) out[i] = to_bfloat16(normalise(bytes[i]));
+POKEGAN_CLONES void convert_finite(const uint8_t* bytes, uint16_t* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) out[i] = to_bfloat16_finite(normalise(bytes[i])).bits;
+}
+
+void convert(const uint8_t* bytes, Bfloat16* out, int64_t count) {
+  static const ByteTable table =
+      make_byte_table([](uint8_t byte) { return to_bfloat16_finite(normalise(byte)).bits; });
+  uint16_t* words = &out->bits;
+  const int64_t done = looks_up_fast() ? look_up_blocks(table, bytes, words, count) : 0;
+  convert_finite(bytes + done, words + done, count - done);
+}
+
+// `count` pixels from `from` to `to`, the last first. Five pixels are a shuffle of 16 bytes, of
+// which the last is overwritten by the next five; the row's end is done alone, so that no shuffle
+// reads or writes beyond it.
+POKEGAN_CLONES void mirror(const uint8_t* from, uint8_t* to, int64_t count) {
+  int64_t left = count;  // pixels of `from` that are not yet done
+#if defined(__GNUC__)
+  typedef uint8_t Block __attribute__((vector_size(16)));
+  const Block order = {12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2, 15};
+  const int64_t alone = left % 5 == 0 ? 5 : left % 5;
+  for (; left > count - alone; --left, to += 3) std::memcpy(to, from + 3 * left - 3, 3);
+  for (; left > 5; left -= 5, to += 15) {
+    Block block;
+    std::memcpy(&block, from + 3 * (left - 5), sizeof(block));
+    block = __builtin_shuffle(block, order);
+    std::memcpy(to, &block, sizeof(block));
+  }
+#endif
+  for (; left > 0; --left, to += 3) std::memcpy(to, from + 3 * left - 3, 3);
 }
 
 struct Arguments {
@@ -46,23 +62,24 @@ Placement placement(const Arguments& args, int64_t sample) {
           args.flip != nullptr && args.flip[sample]};
 }
 
-void fill_background(const Arguments& args, uint8_t* row) {
-  for (int64_t i = 0; i < 3 * args.width; ++i) row[i] = args.background.at(static_cast<int>(i % 3));
-}
-
-// The bytes of one output row, before normalisation, into `row` (3 * width bytes).
-void gather_row(const Arguments& args, const Placement& place, int64_t y, uint8_t* row) {
+// The bytes of one output row, before normalisation, into `row` (3 * width bytes). `blank` is a
+// row of background.
+void gather_row(const Arguments& args, const Placement& place, int64_t y, const uint8_t* blank,
+                uint8_t* row) {
   const int64_t source = source_row(place, y, args.height);
-  if (source < 0) return fill_background(args, row);
+  const int64_t begin = std::clamp<int64_t>(place.right, 0, args.width);
+  const int64_t end = std::clamp<int64_t>(args.width + place.right, begin, args.width);
+  const auto copy = [&](const uint8_t* from, int64_t first, int64_t last) {
+    std::memcpy(row + 3 * first, from, static_cast<size_t>(3 * (last - first)));
+  };
+  if (source < 0 || begin == end) return copy(blank, 0, args.width);
+  copy(blank, 0, begin);
+  copy(blank, end, args.width);
   const uint8_t* stored = args.images + ((place.picture * args.height + source) * args.width) * 3;
-  if (!place.mirrored && place.right == 0) {
-    std::memcpy(row, stored, static_cast<size_t>(3 * args.width));
-    return;
-  }
-  fill_background(args, row);
-  for (int64_t x = 0; x < args.width; ++x) {
-    const int64_t column = source_column(place, x, args.width);
-    if (column >= 0) std::memcpy(row + 3 * x, stored + 3 * column, 3);
+  if (place.mirrored) {
+    mirror(stored + 3 * source_column(place, end - 1, args.width), row + 3 * begin, end - begin);
+  } else {
+    copy(stored + 3 * source_column(place, begin, args.width), begin, end);
   }
 }
 
@@ -70,17 +87,23 @@ template <typename Value>
 void gather_rows(const Arguments& args, int64_t begin, int64_t end, Value* out) {
   const int64_t row_values = 3 * args.width;
   std::vector<uint8_t> row(static_cast<size_t>(row_values));
-  for (int64_t job = begin; job < end; ++job) {
+  std::vector<uint8_t> blank(static_cast<size_t>(row_values));
+  for (int64_t i = 0; i < row_values; ++i) blank[i] = args.background.at(static_cast<int>(i % 3));
+  for (int64_t job = begin; job < end;) {
     const int64_t sample = job / args.height;
     const int64_t y = job % args.height;
     const Placement place = placement(args, sample);
+    const int64_t rows = std::min(end - job, args.height - y);  // of this picture
     if (!place.mirrored && place.right == 0 && place.down == 0) {
       const uint8_t* stored = args.images + (place.picture * args.height + y) * row_values;
-      convert(stored, out + job * row_values, row_values);
+      convert(stored, out + job * row_values, rows * row_values);
     } else {
-      gather_row(args, place, y, row.data());
-      convert(row.data(), out + job * row_values, row_values);
+      for (int64_t i = 0; i < rows; ++i) {
+        gather_row(args, place, y + i, blank.data(), row.data());
+        convert(row.data(), out + (job + i) * row_values, row_values);
+      }
     }
+    job += rows;
   }
 }
 
@@ -116,7 +139,7 @@ Tensor batch_gather_cpu(const Tensor& images, const Tensor& indices, std::option
     if (dtype == ScalarType::Float) {
       gather_rows(args, begin, end, static_cast<float*>(out.mutable_data_ptr()));
     } else {
-      gather_rows(args, begin, end, static_cast<uint16_t*>(out.mutable_data_ptr()));
+      gather_rows(args, begin, end, static_cast<Bfloat16*>(out.mutable_data_ptr()));
     }
   });
   return out;

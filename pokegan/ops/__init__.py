@@ -1,9 +1,10 @@
 """The operators: the Python face of `csrc/`, each with its fake, gradient and plain reference.
 
-`batch_gather` and the counted randomness are here; nothing above this floor is imported.
+Nothing above this floor is imported.
 """
 
 from pokegan.ops.batch_gather import batch_gather
+from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.extension import Status, status
 
-__all__ = ["Status", "batch_gather", "status"]
+__all__ = ["Status", "batch_gather", "diff_augment", "status"]

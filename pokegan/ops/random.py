@@ -29,6 +29,9 @@ class Stream(enum.IntEnum):
     SAMPLE = 6
     TRUNCATION = 7
     GENERATOR_LATENT = 8
+    AUGMENT_REAL = 9
+    AUGMENT_FAKE = 10
+    AUGMENT_GENERATOR = 11
 
 
 def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
@@ -51,12 +54,12 @@ def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
     return torch.stack((c0, c1, c2, c3), dim=-1)
 
 
-def words(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
+def words(seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
     """Return `count` random 32-bit words for each sample.
 
     Args:
         seed: the run's seed in [0, 2^64).
-        stream: what the words are for.
+        stream: what the words are for, a `Stream` or another word.
         step: the step, an int or an int64 scalar on the device of `samples`, in [0, 2^32).
         samples: [B] int64, global sample indices in [0, 2^32).
         count: words a sample.

@@ -35,7 +35,7 @@ def by_definition(images, indices, flip, shift, background):
 
 @st.composite
 def cases(draw):
-    count, height, width = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    count, height, width = (draw(st.integers(1, most)) for most in (4, 7, 25))
     batch = draw(st.integers(0, 5))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images = random.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
@@ -72,6 +72,19 @@ def test_equals_its_definition(gather, case, dtype) -> None:
 def test_the_kernel_equals_the_reference_bit_for_bit(case, dtype) -> None:
     arguments = (*tensors(*case[:4]), case[4], dtype)
     assert torch.equal(batch_gather(*arguments), batch_gather_reference(*arguments))
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mirrored_rows_of_every_width_equal_the_reference(dtype) -> None:
+    for width in range(1, 71):
+        images = torch.randint(0, 256, (2, 2, width, 3), dtype=torch.uint8)
+        shift = torch.tensor([[0, 0], [1, 2]])
+        arguments = (images, torch.tensor([1, 0]), torch.tensor([True, True]), shift)
+        ours, theirs = (
+            gather(*arguments, dtype=dtype) for gather in (batch_gather, batch_gather_reference)
+        )
+        assert torch.equal(ours, theirs), width
 
 
 @needs_extension

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# One wheel, several releases of torch: builds it once, installs it beside each given Python's
+# torch (in a folder of its own, so no environment changes) and calls every operator there.
+#
+#   csrc/tests/check_abi.sh PYTHON...          the first builds; each needs torch and numpy
+#
+# Without arguments: two fresh virtual environments, with torch 2.11 and with the newest (CPU only).
+# Where torch-abi-audit is installed for the first Python, it audits the modules too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fresh() { # NAME REQUIREMENT
+  python3 -m venv "$work/$1"
+  "$work/$1/bin/pip" install --quiet --index-url https://download.pytorch.org/whl/cpu "$2"
+  "$work/$1/bin/pip" install --quiet numpy ninja "setuptools>=77" wheel
+  pythons+=("$work/$1/bin/python")
+}
+
+pythons=("$@")
+if [ "$#" -eq 0 ]; then
+  fresh newest torch
+  fresh oldest "torch==2.11.*"
+fi
+
+cp -r setup.py pyproject.toml README.md LICENSE csrc pokegan "$work"
+rm -f "$work"/pokegan/*.so "$work"/pokegan/_build.json
+cd "$work"
+POKEGAN_REQUIRE_BUILD=1 "${pythons[0]}" -m pip wheel . --quiet --no-deps --no-build-isolation \
+  --wheel-dir dist
+wheel=$(echo dist/*.whl)
+echo "built $(basename "$wheel"), $(stat -c %s "$wheel") bytes"
+
+for i in "${!pythons[@]}"; do
+  python=${pythons[$i]}
+  site="$work/site-$i"
+  "$python" -m pip install --quiet --no-deps --target "$site" "$wheel"
+  (cd "$site" && PYTHONPATH="$site" POKEGAN_OPS=compiled "$python" "$work/csrc/tests/smoke_check.py")
+done
+
+if "${pythons[0]}" -c "import torch_abi_audit" 2>/dev/null; then
+  "${pythons[0]}" -c "import sys, torch_abi_audit.cli as audit; sys.exit(audit.main())" \
+    --check both "$work"/site-0/pokegan/*.so
+else
+  echo "torch-abi-audit is not installed for ${pythons[0]}: modules not audited"
+fi

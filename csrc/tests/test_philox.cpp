@@ -1,0 +1,36 @@
+#include <cstring>
+
+#include "../philox.h"
+#include "check.h"
+
+using namespace pokegan;
+
+namespace {
+
+bool same(const Words4& a, const Words4& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+
+}  // namespace
+
+// Random123's known-answer vectors for Philox4x32-10.
+TEST(philox_known_answers) {
+  CHECK(same(philox4x32({{0, 0, 0, 0}}, 0, 0),
+             {{0x6627E8D5U, 0xE169C58DU, 0xBC57AC4CU, 0x9B00DBD8U}}));
+  const uint32_t ones = 0xFFFFFFFFU;
+  CHECK(same(philox4x32({{ones, ones, ones, ones}}, ones, ones),
+             {{0x408F276DU, 0x41C83B0EU, 0xA20BC7C6U, 0x6D5451FDU}}));
+  CHECK(same(
+      philox4x32({{0x243F6A88U, 0x85A308D3U, 0x13198A2EU, 0x03707344U}}, 0xA4093822U, 0x299F31D0U),
+      {{0xD16CFE09U, 0x94FDCCEBU, 0x5001E420U, 0x24126EA1U}}));
+}
+
+TEST(words_come_from_the_documented_counter) {
+  const RandomKey key{(UINT64_C(7) << 32) + 5, 3, 11};
+  CHECK(same(random_words(key, 41, 2), philox4x32({{2, 41, 11, 3}}, 5, 7)));
+}
+
+TEST(uniforms_are_exact_at_the_ends) {
+  CHECK(uniform_from(0) == 0.0F);
+  CHECK(uniform_from(0xFFU) == 0.0F);
+  CHECK(uniform_from(0x80000000U) == 0.5F);
+  CHECK(uniform_from(0xFFFFFFFFU) == 1.0F - 1.0F / 16777216.0F);
+}
