@@ -4,13 +4,7 @@
 #include <vector>
 
 #include "../batch_gather_check.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-// One binary for every x86-64: the loader picks the widest variant that the processor has.
-#define POKEGAN_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
-#else
-#define POKEGAN_CLONES
-#endif
+#include "clones.h"
 
 namespace pokegan {
 namespace {
