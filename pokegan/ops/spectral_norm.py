@@ -189,7 +189,9 @@ def _scale_reference(
         )
     scaled = []
     with _full_precision(weights):
-        for i, (weight, outer) in enumerate(zip(weights, _outers(weights, u, v, dims), strict=True)):
+        for i, (weight, outer) in enumerate(
+            zip(weights, _outers(weights, u, v, dims), strict=True)
+        ):
             own = (weight * outer).sum()  # ut W v: has the gradient; its value is sigma's already
             scaled.append((weight / (sigma[i] + (own - own.detach()))).to(dtype))
     return scaled
@@ -384,9 +386,7 @@ if _USE.cpu:
     ) -> list[Tensor]:
         return [torch.empty_like(weight) for weight in weights]
 
-    torch.library.register_autograd(
-        "pokegan::spectral_scale", _backward, setup_context=_remember
-    )
+    torch.library.register_autograd("pokegan::spectral_scale", _backward, setup_context=_remember)
     torch.library.register_autograd(
         "pokegan::spectral_scale_backward", _double_backward, setup_context=_remember_for_double
     )
