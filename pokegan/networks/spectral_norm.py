@@ -65,7 +65,7 @@ def spectral_norm_(
     norm.reset(generator)
     network.register_forward_pre_hook(norm._before_forward)
     network.register_forward_hook(norm._after_forward)
-    network.register_load_state_dict_post_hook(norm._after_load)
+    network.register_load_state_dict_post_hook(norm._after_load)  # type: ignore[no-untyped-call]  # torch's
     return network
 
 
@@ -120,7 +120,9 @@ class SpectralNorm:
             dim = 1 if isinstance(layer, _TRANSPOSED) else 0
             part = _Normalised(self, index, layer.get_parameter("weight"), dim)
             parametrize.register_parametrization(layer, "weight", part, unsafe=True)
-            self._parts.append(layer.parametrizations["weight"])
+            normalised = layer.get_submodule("parametrizations.weight")
+            assert isinstance(normalised, parametrize.ParametrizationList)
+            self._parts.append(normalised)
             self._dims.append(dim)
 
     @property
@@ -131,7 +133,7 @@ class SpectralNorm:
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Draw new vectors and warm them up on the weights as they are."""
         for part in self._parts:
-            for vector in (part[0]._u, part[0]._v):
+            for vector in part[0].buffers():
                 drawn = torch.randn(
                     vector.shape,
                     generator=generator,
@@ -216,12 +218,15 @@ class SpectralNorm:
 
     def _alone(self, index: int) -> Tensor:
         """Normalise one layer of a network that is not compiled as a whole."""
-        weights, u, v, dims = ([one[index]] for one in self._arguments())
+        weights, u, v, dims = self._arguments()
+        one = slice(index, index + 1)
         if self.training:
-            factors = spectral_iterate(weights, u, v, dims, self.iterations, self.eps)
+            factors = spectral_iterate(
+                weights[one], u[one], v[one], dims[one], self.iterations, self.eps
+            )
         else:
-            factors = spectral_sigma(weights, u, v, dims)
-        return spectral_scale(weights, factors, dims, _dtype_for(weights[0]))[0]
+            factors = spectral_sigma(weights[one], u[one], v[one], dims[one])
+        return spectral_scale(weights[one], factors, dims[one], _dtype_for(weights[index]))[0]
 
     def _before_forward(self, network: nn.Module, arguments: Any) -> None:
         if torch.compiler.is_compiling():
@@ -300,14 +305,14 @@ class _Normalised(nn.Module):
     def _save_to_state_dict(
         self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
     ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]  # torch's
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + _SIGMA] = self.norm._sigma_to_save(self.index)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
         self.norm._take_loaded(self.index, state_dict.pop(prefix + _SIGMA, None))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[no-untyped-call]  # torch's
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def to_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
