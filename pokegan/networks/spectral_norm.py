@@ -4,6 +4,7 @@ Parameters and vectors have the names that `torch.nn.utils.parametrizations.spec
 them, so state dicts go both ways. Knows modules; no optimiser and no training loop.
 """
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.nn.utils import parametrize
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from pokegan.errors import ConfigError
 from pokegan.ops.spectral_norm import Factors, spectral_iterate, spectral_scale, spectral_sigma
@@ -96,8 +99,8 @@ class SpectralNorm:
     """The normalised weights of a network, computed once for each version of its weights.
 
     A version ends when a weight is written in place (an optimiser's step, `load_state_dict`) or
-    replaced (`.to()`). Writes through `weight.data` are invisible to PyTorch: call `forget()`
-    after them. Several losses may run backward, together or one after another, through forward
+    replaced (`.to()`). What PyTorch does not count as a write, it is not: call `forget()` after
+    writing through `weight.data`, or by a fused optimiser's kernel without its `step()`. Several losses may run backward, together or one after another, through forward
     passes that share a version; the graph of the normalised weights is kept until the next one.
 
     Inside bfloat16 autocast the normalised weights are written as bfloat16; the norm itself is
@@ -116,6 +119,7 @@ class SpectralNorm:
         self._dims: list[int] = []
         self._loaded: dict[int, Tensor] = {}
         self.forget()
+        _norms.add(self)
         for index, layer in enumerate(layers):
             dim = 1 if isinstance(layer, _TRANSPOSED) else 0
             part = _Normalised(self, index, layer.get_parameter("weight"), dim)
@@ -270,6 +274,10 @@ class SpectralNorm:
         """What a copy takes along: not what is shared between forward passes."""
         return {**self.__dict__, **dict.fromkeys(("_found", "_shared", "_traced"))}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _norms.add(self)
+
 
 class _Normalised(nn.Module):
     """The parametrization of one layer; its buffers are named as PyTorch names them.
@@ -333,6 +341,22 @@ def from_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = f"{layer}{dot}parametrizations.weight.{names[last]}" if last in names else name
         converted[own] = value
     return converted
+
+
+_norms: "weakref.WeakSet[SpectralNorm]" = weakref.WeakSet()
+
+
+def _count_step(optimizer: Optimizer, *_: Any) -> None:
+    """Count a step of the optimiser as a write to the weights: fused kernels are not counted."""
+    if torch.compiler.is_compiling():
+        return
+    ours = {id(weight) for norm in _norms for weight in norm._weights()}
+    if ours:
+        stepped = [w for group in optimizer.param_groups for w in group["params"] if id(w) in ours]
+        increment_version(stepped)
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 def _stamp(weight: Tensor) -> Stamp:
