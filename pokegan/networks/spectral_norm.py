@@ -100,8 +100,9 @@ class SpectralNorm:
 
     A version ends when a weight is written in place (an optimiser's step, `load_state_dict`) or
     replaced (`.to()`). What PyTorch does not count as a write, it is not: call `forget()` after
-    writing through `weight.data`, or by a fused optimiser's kernel without its `step()`. Several losses may run backward, together or one after another, through forward
-    passes that share a version; the graph of the normalised weights is kept until the next one.
+    writing through `weight.data`, or by a fused optimiser's kernel without its `step()`. Several
+    losses may run backward, together or one after another, through forward passes that share a
+    version; the graph of the normalised weights is kept until the next one.
 
     Inside bfloat16 autocast the normalised weights are written as bfloat16; the norm itself is
     always computed in the weights' precision. Under `torch.compile` nothing is shared between
