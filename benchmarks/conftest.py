@@ -34,9 +34,16 @@ def hardware() -> dict[str, str]:
 
 @pytest.fixture
 def pair(benchmark, request) -> Pair:
-    """Time `ours` against `theirs` in turns; return the median ratio theirs / ours."""
+    """Time `ours` against `theirs` in turns; return the median ratio theirs / ours.
 
-    def run(ours: Callable[[], None], theirs: Callable[[], None], images: int) -> float:
+    A call of either does `amount` of `unit`."""
+
+    def run(
+        ours: Callable[[], None],
+        theirs: Callable[[], None],
+        amount: float,
+        unit: str = "images",
+    ) -> float:
         benchmark.group = request.node.name
         for function in (ours, theirs, ours, theirs):
             function()
@@ -51,14 +58,14 @@ def pair(benchmark, request) -> Pair:
         our_seconds = list(benchmark.stats.stats.data)
         ratio = statistics.median(b / a for a, b in zip(our_seconds, their_seconds, strict=True))
         rates = {
-            "images_per_second": images / statistics.median(our_seconds),
-            "other_images_per_second": images / statistics.median(their_seconds),
+            f"{unit}_per_second": amount / statistics.median(our_seconds),
+            f"other_{unit}_per_second": amount / statistics.median(their_seconds),
             "ratio": ratio,
         }
         benchmark.extra_info.update(rates | hardware())
         _summaries.append(
-            f"{request.node.name}: {rates['images_per_second']:,.0f} images/s against "
-            f"{rates['other_images_per_second']:,.0f}, median ratio {ratio:.2f} "
+            f"{request.node.name}: {rates[f'{unit}_per_second']:,.0f} {unit}/s against "
+            f"{rates[f'other_{unit}_per_second']:,.0f}, median ratio {ratio:.2f} "
             f"of {len(our_seconds)} pairs"
         )
         return ratio

@@ -73,4 +73,4 @@ def test_step_against_plain_eager_fp32(pair, recipe: str, precision: str) -> Non
         "training.precision": precision,
     }
     config = override(recipes.get(recipe), changes)
-    pair(our_step(config), plain_step(config), images=BATCH)
+    pair(our_step(config), plain_step(config), amount=BATCH)

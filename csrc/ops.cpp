@@ -12,6 +12,18 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "diff_augment_adjoint(Tensor gradient, Tensor step, Tensor samples, int seed, int stream, "
       "bool colour, bool translation, bool cutout) -> Tensor");
+  library.def(
+      "spectral_iterate(Tensor[] weights, Tensor(a!)[] u, Tensor(b!)[] v, int[] dims, "
+      "int iterations, float eps) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "spectral_sigma(Tensor[] weights, Tensor[] u, Tensor[] v, int[] dims) "
+      "-> (Tensor, Tensor, Tensor)");
+  library.def(
+      "spectral_scale(Tensor[] weights, Tensor sigma, Tensor u, Tensor v, int[] dims, "
+      "ScalarType dtype) -> Tensor[]");
+  library.def(
+      "spectral_scale_backward(Tensor[] gradients, Tensor[] weights, Tensor sigma, Tensor u, "
+      "Tensor v, int[] dims) -> Tensor[]");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
-from pokegan.networks.layers import activation_layer, ladder, norm_layer, spectral
+from pokegan.networks.layers import activation_layer, ladder, norm_layer
+from pokegan.networks.spectral_norm import spectral_norm_
 
 BASE = 4  # side of the smallest feature map, px
 
@@ -79,19 +80,17 @@ class DCGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(itertools.pairwise(steps)):
             own_norm = norm if depth > 0 or norm_first else "none"
-            layers.append(_maybe_spectral(norm, nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias)))
+            layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias))
             layers.extend(_behind(own_norm, activation, outputs))
-        layers.append(_maybe_spectral(norm, nn.Conv2d(steps[-1], 1, BASE, bias=bias)))
+        layers.append(nn.Conv2d(steps[-1], 1, BASE, bias=bias))
         self.layers = nn.Sequential(*layers)
+        if norm == "spectral":
+            spectral_norm_(self)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, size, size] in [-1, 1] to [N] logits."""
         logits: Tensor = self.layers(pictures)
         return logits.flatten()
-
-
-def _maybe_spectral(norm: str, layer: nn.Module) -> nn.Module:
-    return spectral(layer) if norm == "spectral" else layer
 
 
 def _behind(norm: str, activation: str, channels: int) -> list[nn.Module]:

@@ -4,31 +4,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
 
 from pokegan.errors import ConfigError
-
-
-class _SpectralNorm(parametrizations._SpectralNorm):
-    """PyTorch's spectral norm (arXiv 1802.05957), in float32 also where autocast is on."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
-            normalised: Tensor = super().forward(weight)
-            return normalised
-
-
-def spectral(module: nn.Module) -> nn.Module:
-    """Divide the weight of a convolution or linear layer by its largest singular value."""
-    dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-    weight = _own_weight(module)
-    parametrize.register_parametrization(module, "weight", _SpectralNorm(weight, dim=dim))
-    return module
+from pokegan.networks.spectral_norm import spectral_norms
 
 
 def norm_layer(name: str, channels: int) -> nn.Module | None:
     """Return the norm called `name` for `channels` feature maps, or None for `none`."""
-    if name in ("none", "spectral"):  # a spectral norm sits in the convolution
+    if name in ("none", "spectral"):  # a spectral norm sits in the convolutions
         return None
     if name == "batch":
         return nn.BatchNorm2d(channels)
@@ -69,7 +52,8 @@ def ladder(size: int, base: int, channels: Sequence[int]) -> tuple[int, ...]:
 def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> None:
     """Initialise as DCGAN does (arXiv 1511.06434): weights N(0, std), norms' weights N(1, std).
 
-    Biases become 0. The draws come from `generator`, a CPU generator.
+    Biases become 0; a spectral norm starts anew on the new weights. The draws come from
+    `generator`, a CPU generator.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -80,6 +64,8 @@ def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> N
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    for norm in spectral_norms(network):
+        norm.reset(generator)
 
 
 def _own_weight(module: nn.Module) -> Tensor:

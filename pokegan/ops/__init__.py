@@ -6,5 +6,14 @@ Nothing above this floor is imported.
 from pokegan.ops.batch_gather import batch_gather
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.extension import Status, status
+from pokegan.ops.spectral_norm import spectral_iterate, spectral_scale, spectral_sigma
 
-__all__ = ["Status", "batch_gather", "diff_augment", "status"]
+__all__ = [
+    "Status",
+    "batch_gather",
+    "diff_augment",
+    "spectral_iterate",
+    "spectral_scale",
+    "spectral_sigma",
+    "status",
+]

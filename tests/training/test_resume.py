@@ -1,5 +1,6 @@
 """A run that is stopped and continued is the run that was not stopped."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pokegan.config import RunConfig, override
+from pokegan.config import NetworkConfig, RunConfig, override
 from pokegan.data.options import PrepareOptions
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
@@ -48,6 +49,20 @@ def test_bit_for_bit(tiny: RunConfig, tmp_path: Path, share: bool) -> None:
     for record in read_stats(tmp_path / "whole/stats.jsonl"):
         if record["step"] > 6:  # the first part logged its own end at step 5
             assert all(record[name] == steps[record["step"]][name] for name in LOSSES)
+
+
+def test_bit_for_bit_with_a_spectral_norm(tiny: RunConfig, tmp_path: Path) -> None:
+    options = {**tiny.discriminator.options, "norm": "spectral"}
+    config = override(
+        dataclasses.replace(tiny, discriminator=NetworkConfig("dcgan", options)),
+        {"length.steps": 8, "objective.loss": "hinge", "objective.label_smoothing": 0.0},
+    )
+    whole = train(config, tmp_path / "whole")
+    train(override(config, {"length.steps": 4}), tmp_path / "parts")
+    parts = resume(tmp_path / "parts", {"length.steps": 8})
+    states = [checkpoint.newest(run.folder / "checkpoints")[1] for run in (whole, parts)]
+    for name in ("networks", "optimizers"):
+        assert_equal(states[0][name], states[1][name])
 
 
 def assert_equal(one: object, two: object) -> None:

@@ -1,0 +1,572 @@
+// The spectral norm of all layers of a network on CUDA, each kernel launched once for all of them.
+//
+// Layers travel as a table in the kernels' parameters: nothing is copied to the device, so a CUDA
+// graph can capture the calls. Blocks of work follow from the shapes alone and sums are taken in a
+// fixed order, without atomics: the same bits at every run.
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <limits>
+
+#include "../spectral_norm_check.h"
+
+namespace pokegan {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kFinishThreads = 1024;
+constexpr int kRows = 16;       // rows of W that one block reads
+constexpr int kTile = 1024;     // columns of v in shared memory at a time
+constexpr int kChunk = 4096;    // values that one block of an elementwise kernel writes
+constexpr int kMaxLayers = 64;  // 3.6 KB of the 4 KB that parameters may have everywhere
+constexpr unsigned kAllLanes = 0xFFFFFFFFU;
+
+// One layer: its matrix and its share of the buffers that all layers have together.
+struct Layer {
+  const void* weight;
+  void* first;  // what these are, each kernel says
+  void* second;
+  int rows;
+  int inner;
+  int columns;
+  int channels;
+  int first_block;
+  int u_offset;
+  int v_offset;
+  int partial_offset;
+};
+
+struct Table {
+  Layer layers[kMaxLayers];
+  int count;
+  int blocks;
+};
+static_assert(sizeof(Table) <= 3600, "the other parameters need room in the 4 KB");
+
+// The layer that a block belongs to. A layer without blocks is passed over.
+__device__ __forceinline__ int layer_of(const Table& table, int block) {
+  int layer = 0;
+  while (layer + 1 < table.count && table.layers[layer + 1].first_block <= block) ++layer;
+  return layer;
+}
+
+__device__ __forceinline__ int logical_column(const Layer& layer, int column) {
+  if (layer.channels == 0) return column;
+  return column % layer.channels * (layer.columns / layer.channels) + column / layer.channels;
+}
+
+__device__ __forceinline__ int offset_of(const Layer& layer, int row, int column) {
+  if (layer.columns == layer.inner) return row * layer.inner + column;
+  const int outer = column / layer.inner;
+  return (outer * layer.rows + row) * layer.inner + column % layer.inner;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(kAllLanes, value, distance);
+  }
+  return value;
+}
+
+// The sum over the block, in every thread. `shared` holds one value a warp.
+__device__ __forceinline__ double block_sum(double value, double* shared) {
+  value = warp_sum(value);
+  __syncthreads();  // whoever read `shared` before is done
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  double sum = 0;
+  for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) sum += shared[warp];
+  return sum;
+}
+
+// t = W v of a block's rows, a warp for every kWarps-th of them; v passes through shared memory.
+template <typename T>
+__device__ __forceinline__ void rows_by_warp(const Layer& layer, int begin, int rows, const T* w,
+                                             const T* v, T* tile, T* t_shared) {
+  constexpr int kOwn = kRows / kWarps;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  T sums[kOwn] = {};
+  for (int start = 0; start < layer.columns; start += kTile) {
+    const int length = min(kTile, layer.columns - start);
+    __syncthreads();
+    for (int j = static_cast<int>(threadIdx.x); j < length; j += kThreads) {
+      tile[j] = v[logical_column(layer, start + j)];
+    }
+    __syncthreads();
+    for (int j = lane; j < length; j += kWarp) {
+#pragma unroll
+      for (int own = 0; own < kOwn; ++own) {
+        const int row = warp + own * kWarps;
+        if (row < rows) sums[own] += w[offset_of(layer, begin + row, start + j)] * tile[j];
+      }
+    }
+  }
+#pragma unroll
+  for (int own = 0; own < kOwn; ++own) {
+    const T sum = warp_sum(sums[own]);
+    if (lane == 0) t_shared[warp + own * kWarps] = sum;
+  }
+}
+
+// The same where neighbours in memory are rows rather than columns: kRows threads side by side.
+template <typename T>
+__device__ __forceinline__ void rows_by_lane(const Layer& layer, int begin, int rows, const T* w,
+                                             const T* v, T* tile, T* t_shared) {
+  constexpr int kColumns = kThreads / kRows;
+  const int row = static_cast<int>(threadIdx.x) % kRows;
+  const int first = static_cast<int>(threadIdx.x) / kRows;
+  T sum = 0;
+  if (row < rows) {
+    for (int j = first; j < layer.columns; j += kColumns) {
+      sum += w[offset_of(layer, begin + row, j)] * v[logical_column(layer, j)];
+    }
+  }
+  tile[threadIdx.x] = sum;
+  __syncthreads();
+  if (first == 0) {
+    for (int column = 1; column < kColumns; ++column) sum += tile[column * kRows + row];
+    t_shared[row] = sum;
+  }
+}
+
+// Wt t over the block's rows, a thread for each column.
+template <typename T>
+__device__ __forceinline__ void partial_by_thread(const Layer& layer, int begin, int rows,
+                                                  const T* w, const T* t_shared, T* partial) {
+  for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kThreads) {
+    T sum = 0;
+    for (int row = 0; row < rows; ++row) {
+      sum += t_shared[row] * w[offset_of(layer, begin + row, j)];
+    }
+    partial[j] = sum;
+  }
+}
+
+// The same with kRows threads side by side for each column.
+template <typename T>
+__device__ __forceinline__ void partial_by_lanes(const Layer& layer, int begin, int rows,
+                                                 const T* w, const T* t_shared, T* partial) {
+  constexpr int kColumns = kThreads / kRows;
+  const int row = static_cast<int>(threadIdx.x) % kRows;
+  const int first = static_cast<int>(threadIdx.x) / kRows;
+  for (int start = 0; start < layer.columns; start += kColumns) {  // the same for all lanes
+    const int j = start + first;
+    const bool inside = row < rows && j < layer.columns;
+    T sum = inside ? t_shared[row] * w[offset_of(layer, begin + row, j)] : T(0);
+#pragma unroll
+    for (int distance = kRows / 2; distance > 0; distance /= 2) {
+      sum += __shfl_xor_sync(kAllLanes, sum, distance);
+    }
+    if (row == 0 && j < layer.columns) partial[j] = sum;
+  }
+}
+
+// t = W v, and (kPartials) for each block of rows its share of s = Wt t. second: v.
+template <typename T, bool kPartials>
+__global__ void __launch_bounds__(kThreads)
+    pass_kernel(const __grid_constant__ Table table, T* t, T* partials) {
+  __shared__ T tile[kTile];
+  __shared__ T t_shared[kRows];
+  const int block = static_cast<int>(blockIdx.x);
+  const Layer& layer = table.layers[layer_of(table, block)];
+  const int index = block - layer.first_block;
+  const int begin = index * kRows;
+  const int rows = min(kRows, layer.rows - begin);
+  const T* w = static_cast<const T*>(layer.weight);
+  const T* v = static_cast<const T*>(layer.second);
+  const bool by_lane = layer.inner < kWarp && layer.inner < layer.columns;
+  if (by_lane) {
+    rows_by_lane(layer, begin, rows, w, v, tile, t_shared);
+  } else {
+    rows_by_warp(layer, begin, rows, w, v, tile, t_shared);
+  }
+  __syncthreads();
+  if (static_cast<int>(threadIdx.x) < rows) {
+    t[layer.u_offset + begin + static_cast<int>(threadIdx.x)] = t_shared[threadIdx.x];
+  }
+  if constexpr (kPartials) {
+    T* partial = partials + layer.partial_offset + static_cast<int64_t>(index) * layer.columns;
+    if (by_lane) {
+      partial_by_lanes(layer, begin, rows, w, t_shared, partial);
+    } else {
+      partial_by_thread(layer, begin, rows, w, t_shared, partial);
+    }
+  }
+}
+
+// Where the copies of u and v, and sigma, go.
+template <typename T>
+struct FactorPointers {
+  T* sigma;
+  T* u;
+  T* v;
+};
+
+// A block for each layer: adds up s, divides by lengths. first: u, second: v, both overwritten.
+template <typename T>
+__global__ void __launch_bounds__(kFinishThreads)
+    finish_kernel(const __grid_constant__ Table table, const T* t, T* partials, double eps,
+                  FactorPointers<T> out, int first_layer) {
+  __shared__ double shared[kFinishThreads / kWarp];
+  const Layer& layer = table.layers[blockIdx.x];
+  const int blocks = (layer.rows + kRows - 1) / kRows;
+  T* s = partials + layer.partial_offset;
+  double squares = 0;
+  for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kFinishThreads) {
+    T sum = 0;
+    for (int block = 0; block < blocks; ++block) {
+      sum += s[static_cast<int64_t>(block) * layer.columns + j];
+    }
+    if (blocks > 0) s[j] = sum;  // this thread alone reads and writes column j
+    squares += static_cast<double>(sum) * sum;
+  }
+  const double s_length = sqrt(block_sum(squares, shared));
+  squares = 0;
+  for (int r = static_cast<int>(threadIdx.x); r < layer.rows; r += kFinishThreads) {
+    const double value = t[layer.u_offset + r];
+    squares += value * value;
+  }
+  const double t_length = sqrt(block_sum(squares, shared));
+  const Normalisation scales = normalisation(t_length, s_length, eps);
+  for (int r = static_cast<int>(threadIdx.x); r < layer.rows; r += kFinishThreads) {
+    const T value = static_cast<T>(t[layer.u_offset + r] * scales.u_scale);
+    static_cast<T*>(layer.first)[r] = value;
+    out.u[layer.u_offset + r] = value;
+  }
+  for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kFinishThreads) {
+    const T value = blocks > 0 ? static_cast<T>(s[j] * scales.v_scale) : T(0);
+    const int column = logical_column(layer, j);
+    static_cast<T*>(layer.second)[column] = value;
+    out.v[layer.v_offset + column] = value;
+  }
+  if (threadIdx.x == 0) out.sigma[first_layer + blockIdx.x] = static_cast<T>(scales.sigma);
+}
+
+// A block for each layer: sigma = ut t, and copies of u (first) and v (second).
+template <typename T>
+__global__ void __launch_bounds__(kFinishThreads)
+    sigma_kernel(const __grid_constant__ Table table, const T* t, FactorPointers<T> out,
+                 int first_layer) {
+  __shared__ double shared[kFinishThreads / kWarp];
+  const Layer& layer = table.layers[blockIdx.x];
+  double sum = 0;
+  for (int r = static_cast<int>(threadIdx.x); r < layer.rows; r += kFinishThreads) {
+    const T value = static_cast<const T*>(layer.first)[r];
+    out.u[layer.u_offset + r] = value;
+    sum += static_cast<double>(value) * t[layer.u_offset + r];
+  }
+  for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kFinishThreads) {
+    out.v[layer.v_offset + j] = static_cast<const T*>(layer.second)[j];
+  }
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) out.sigma[first_layer + blockIdx.x] = static_cast<T>(sum);
+}
+
+__device__ __forceinline__ void store(float* out, float value) { *out = value; }
+__device__ __forceinline__ void store(double* out, double value) { *out = value; }
+__device__ __forceinline__ void store(__nv_bfloat16* out, float value) {
+  *out = __float2bfloat16_rn(value);
+}
+__device__ __forceinline__ float load(const float* stored) { return *stored; }
+__device__ __forceinline__ double load(const double* stored) { return *stored; }
+__device__ __forceinline__ float load(const __nv_bfloat16* stored) {
+  return __bfloat162float(*stored);
+}
+
+// The range of a layer's memory that this block of an elementwise kernel has.
+struct Chunk {
+  int begin;
+  int end;
+};
+__device__ __forceinline__ Chunk chunk_of(const Layer& layer, int block) {
+  const int begin = (block - layer.first_block) * kChunk;
+  return {begin, min(kChunk, layer.rows * layer.columns - begin) + begin};
+}
+
+// first = weight / sigma
+template <typename T, typename Out>
+__global__ void __launch_bounds__(kThreads)
+    scale_kernel(const __grid_constant__ Table table, const T* sigma, int first_layer) {
+  const int number = layer_of(table, static_cast<int>(blockIdx.x));
+  const Layer& layer = table.layers[number];
+  const Chunk chunk = chunk_of(layer, static_cast<int>(blockIdx.x));
+  const T factor = T(1) / sigma[first_layer + number];
+  const T* w = static_cast<const T*>(layer.weight);
+  Out* out = static_cast<Out*>(layer.first);
+#pragma unroll 4
+  for (int i = chunk.begin + static_cast<int>(threadIdx.x); i < chunk.end; i += kThreads) {
+    store(out + i, w[i] * factor);
+  }
+}
+
+// Each block's share of <G, W>. first: G.
+template <typename T, typename Gradient>
+__global__ void __launch_bounds__(kThreads)
+    product_kernel(const __grid_constant__ Table table, double* products) {
+  __shared__ double shared[kWarps];
+  const Layer& layer = table.layers[layer_of(table, static_cast<int>(blockIdx.x))];
+  const Chunk chunk = chunk_of(layer, static_cast<int>(blockIdx.x));
+  const T* w = static_cast<const T*>(layer.weight);
+  const Gradient* g = static_cast<const Gradient*>(layer.first);
+  T sum = 0;
+#pragma unroll 4
+  for (int i = chunk.begin + static_cast<int>(threadIdx.x); i < chunk.end; i += kThreads) {
+    sum += load(g + i) * w[i];
+  }
+  const double total = block_sum(static_cast<double>(sum), shared);
+  if (threadIdx.x == 0) products[blockIdx.x] = total;
+}
+
+// second = (G - <G, W> / sigma u vt) / sigma. first: G.
+template <typename T, typename Gradient>
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(const __grid_constant__ Table table, const double* products, const T* sigma,
+                    const T* u, const T* v, int first_layer) {
+  __shared__ double shared[kWarps];
+  const int number = layer_of(table, static_cast<int>(blockIdx.x));
+  const Layer& layer = table.layers[number];
+  const Chunk chunk = chunk_of(layer, static_cast<int>(blockIdx.x));
+  const int blocks = (layer.rows * layer.columns - 1) / kChunk + 1;
+  double product = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += kThreads) {
+    product += products[layer.first_block + i];
+  }
+  product = block_sum(product, shared);
+  const double factor = 1.0 / static_cast<double>(sigma[first_layer + number]);
+  const T common = static_cast<T>(product * factor * factor);
+  const T scale = static_cast<T>(factor);
+  const Gradient* g = static_cast<const Gradient*>(layer.first);
+  T* out = static_cast<T*>(layer.second);
+#pragma unroll 2
+  for (int i = chunk.begin + static_cast<int>(threadIdx.x); i < chunk.end; i += kThreads) {
+    const int segment = i / layer.inner;
+    const int outer = segment / layer.rows;
+    const int row = segment - outer * layer.rows;
+    const int column = logical_column(layer, outer * layer.inner + i - segment * layer.inner);
+    const T rank_one = u[layer.u_offset + row] * v[layer.v_offset + column];
+    out[i] = load(g + i) * scale - common * rank_one;
+  }
+}
+
+// All layers in tables of kMaxLayers, with offsets into what all of them share.
+struct Plan {
+  std::vector<Table> tables;
+  int64_t u = 0;  // lengths of what all layers share
+  int64_t v = 0;
+  int64_t partials = 0;
+  int64_t most_blocks = 0;  // of one table
+};
+
+int checked(const char* name, int64_t value) {
+  STD_TORCH_CHECK(value <= std::numeric_limits<int>::max(), name,
+                  ": weights must have fewer than 2^31 elements together");
+  return static_cast<int>(value);
+}
+
+// `first` and `second` may be empty. by_rows: blocks of kRows rows, else of kChunk values.
+Plan make_plan(const char* name, const Tensors& weights, const std::vector<Matrix>& matrices,
+               const Tensors& first, const Tensors& second, bool by_rows) {
+  Plan plan;
+  int64_t values = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (i % kMaxLayers == 0) plan.tables.push_back(Table{});
+    Table& table = plan.tables.back();
+    const Matrix& m = matrices[i];
+    values += m.numel() + m.rows + m.columns();
+    checked(name, values);
+    const int64_t blocks =
+        by_rows ? (m.rows + kRows - 1) / kRows : (m.numel() + kChunk - 1) / kChunk;
+    table.layers[table.count++] = {weights[i].const_data_ptr(),
+                                   first.empty() ? nullptr : first[i].data_ptr(),
+                                   second.empty() ? nullptr : second[i].data_ptr(),
+                                   static_cast<int>(m.rows),
+                                   static_cast<int>(m.inner),
+                                   static_cast<int>(m.columns()),
+                                   static_cast<int>(m.channels),
+                                   table.blocks,
+                                   static_cast<int>(plan.u),
+                                   static_cast<int>(plan.v),
+                                   checked(name, plan.partials)};
+    table.blocks += static_cast<int>(blocks);
+    plan.most_blocks = table.blocks > plan.most_blocks ? table.blocks : plan.most_blocks;
+    plan.u += m.rows;
+    plan.v += m.columns();
+    plan.partials += by_rows ? blocks * m.columns() : 0;
+  }
+  checked(name, plan.partials);
+  return plan;
+}
+
+cudaStream_t current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+template <typename T>
+FactorPointers<T> pointers(const Factors& factors) {
+  return {std::get<0>(factors).template mutable_data_ptr<T>(),
+          std::get<1>(factors).template mutable_data_ptr<T>(),
+          std::get<2>(factors).template mutable_data_ptr<T>()};
+}
+
+template <typename T, bool kPartials>
+void launch_pass(const Table& table, T* t, T* partials, cudaStream_t stream) {
+  if (table.blocks == 0) return;
+  pass_kernel<T, kPartials><<<table.blocks, kThreads, 0, stream>>>(table, t, partials);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <typename T>
+void iterate(const Plan& plan, const Tensor& weight, int64_t iterations, double eps,
+             const Factors& factors) {
+  const cudaStream_t stream = current_stream(weight);
+  const Tensor t = torch::stable::new_empty(weight, {plan.u});
+  const Tensor partials = torch::stable::new_empty(weight, {plan.partials});
+  T* t_values = t.template mutable_data_ptr<T>();
+  T* partial_values = partials.template mutable_data_ptr<T>();
+  for (int64_t iteration = 0; iteration < iterations; ++iteration) {
+    int first_layer = 0;
+    for (const Table& table : plan.tables) {
+      launch_pass<T, true>(table, t_values, partial_values, stream);
+      finish_kernel<T><<<table.count, kFinishThreads, 0, stream>>>(
+          table, t_values, partial_values, eps, pointers<T>(factors), first_layer);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      first_layer += table.count;
+    }
+  }
+}
+
+Factors spectral_iterate_cuda(Tensors weights, Tensors u, Tensors v, std::vector<int64_t> dims,
+                              int64_t iterations, double eps) {
+  const char* name = "spectral_iterate";
+  const std::vector<Matrix> matrices = check_weights(name, weights, dims);
+  check_vectors(name, weights, u, v, matrices);
+  check_iterate(iterations, eps);
+  const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
+  const Factors factors = empty_factors(weights, matrices);
+  const Plan plan = make_plan(name, weights, matrices, u, v, true);
+  if (weights[0].scalar_type() == ScalarType::Float) {
+    iterate<float>(plan, weights[0], iterations, eps, factors);
+  } else {
+    iterate<double>(plan, weights[0], iterations, eps, factors);
+  }
+  return factors;
+}
+
+template <typename T>
+void measure(const Plan& plan, const Tensor& weight, const Factors& factors) {
+  const cudaStream_t stream = current_stream(weight);
+  const Tensor t = torch::stable::new_empty(weight, {plan.u});
+  T* t_values = t.template mutable_data_ptr<T>();
+  int first_layer = 0;
+  for (const Table& table : plan.tables) {
+    launch_pass<T, false>(table, t_values, nullptr, stream);
+    sigma_kernel<T><<<table.count, kFinishThreads, 0, stream>>>(table, t_values,
+                                                                pointers<T>(factors), first_layer);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    first_layer += table.count;
+  }
+}
+
+Factors spectral_sigma_cuda(Tensors weights, Tensors u, Tensors v, std::vector<int64_t> dims) {
+  const char* name = "spectral_sigma";
+  const std::vector<Matrix> matrices = check_weights(name, weights, dims);
+  check_vectors(name, weights, u, v, matrices);
+  const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
+  const Factors factors = empty_factors(weights, matrices);
+  const Plan plan = make_plan(name, weights, matrices, u, v, true);
+  if (weights[0].scalar_type() == ScalarType::Float) {
+    measure<float>(plan, weights[0], factors);
+  } else {
+    measure<double>(plan, weights[0], factors);
+  }
+  return factors;
+}
+
+template <typename T, typename Out>
+void scale(const Plan& plan, const Tensor& sigma) {
+  const cudaStream_t stream = current_stream(sigma);
+  int first_layer = 0;
+  for (const Table& table : plan.tables) {
+    if (table.blocks > 0) {
+      scale_kernel<T, Out><<<table.blocks, kThreads, 0, stream>>>(
+          table, sigma.template const_data_ptr<T>(), first_layer);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+    }
+    first_layer += table.count;
+  }
+}
+
+Tensors spectral_scale_cuda(Tensors weights, Tensor sigma, Tensor u, Tensor v,
+                            std::vector<int64_t> dims, ScalarType dtype) {
+  const char* name = "spectral_scale";
+  const std::vector<Matrix> matrices = check_weights(name, weights, dims);
+  check_factors(name, weights, sigma, u, v, matrices);
+  check_scale_dtype(dtype, weights);
+  const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
+  const Tensors out = empty_like_all(weights, dtype);
+  const Plan plan = make_plan(name, weights, matrices, out, {}, false);
+  if (dtype == ScalarType::Double) {
+    scale<double, double>(plan, sigma);
+  } else if (dtype == ScalarType::Float) {
+    scale<float, float>(plan, sigma);
+  } else {
+    scale<float, __nv_bfloat16>(plan, sigma);
+  }
+  return out;
+}
+
+template <typename T, typename Gradient>
+void backward(const Plan& plan, const Tensor& sigma, const Tensor& u, const Tensor& v) {
+  const cudaStream_t stream = current_stream(sigma);
+  const Tensor products = torch::stable::new_empty(sigma, {plan.most_blocks}, ScalarType::Double);
+  double* values = products.template mutable_data_ptr<double>();
+  int first_layer = 0;
+  for (const Table& table : plan.tables) {
+    if (table.blocks > 0) {
+      product_kernel<T, Gradient><<<table.blocks, kThreads, 0, stream>>>(table, values);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      backward_kernel<T, Gradient><<<table.blocks, kThreads, 0, stream>>>(
+          table, values, sigma.template const_data_ptr<T>(), u.template const_data_ptr<T>(),
+          v.template const_data_ptr<T>(), first_layer);
+      STD_CUDA_KERNEL_LAUNCH_CHECK();
+    }
+    first_layer += table.count;
+  }
+}
+
+Tensors spectral_scale_backward_cuda(Tensors gradients, Tensors weights, Tensor sigma, Tensor u,
+                                     Tensor v, std::vector<int64_t> dims) {
+  const char* name = "spectral_scale_backward";
+  const std::vector<Matrix> matrices = check_weights(name, weights, dims);
+  check_factors(name, weights, sigma, u, v, matrices);
+  const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
+  const Tensors ordered = check_gradients(gradients, weights);
+  const Tensors out = empty_like_all(weights, weights[0].scalar_type());
+  const Plan plan = make_plan(name, weights, matrices, ordered, out, false);
+  if (weights[0].scalar_type() == ScalarType::Double) {
+    backward<double, double>(plan, sigma, u, v);
+  } else if (ordered[0].scalar_type() == ScalarType::Float) {
+    backward<float, float>(plan, sigma, u, v);
+  } else {
+    backward<float, __nv_bfloat16>(plan, sigma, u, v);
+  }
+  return out;
+}
+
+}  // namespace
+}  // namespace pokegan
+
+STABLE_TORCH_LIBRARY_IMPL(pokegan, CUDA, library) {
+  library.impl("spectral_iterate", TORCH_BOX(&pokegan::spectral_iterate_cuda));
+  library.impl("spectral_sigma", TORCH_BOX(&pokegan::spectral_sigma_cuda));
+  library.impl("spectral_scale", TORCH_BOX(&pokegan::spectral_scale_cuda));
+  library.impl("spectral_scale_backward", TORCH_BOX(&pokegan::spectral_scale_backward_cuda));
+}

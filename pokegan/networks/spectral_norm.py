@@ -1,0 +1,379 @@
+"""Spectral norm for all layers of a network at once: a module over `pokegan.ops.spectral_norm`.
+
+Parameters and vectors have the names that `torch.nn.utils.parametrizations.spectral_norm` gives
+them, so state dicts go both ways. Knows modules; no optimiser and no training loop.
+"""
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.nn.utils import parametrize
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from pokegan.errors import ConfigError
+from pokegan.ops.spectral_norm import Factors, spectral_iterate, spectral_scale, spectral_sigma
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
+_SIGMA = "_sigma"
+_WARM_UP = 15  # iterations, as in PyTorch
+
+Stamp = tuple[object, ...]
+
+
+def spectral_norm_(
+    network: nn.Module,
+    exact: bool = False,
+    iterations: int = 1,
+    eps: float = 1e-12,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Divide the weight of every convolution and linear layer by its largest singular value.
+
+    The network is changed in place: `layer.weight` becomes the normalised weight, and the
+    parameter is `layer.parametrizations.weight.original`. In training, the vectors u and v are
+    iterated once whenever the weights have changed; all forward passes between two changes, and
+    their gradients, share one normalised weight. See `SpectralNorm`.
+
+    Args:
+        network: at least one of its modules is a convolution, transposed or not, or linear.
+        exact: iterate at every training forward of `network`, as PyTorch does, and so equal it.
+        iterations: of the power method each time, at least 1.
+        eps: positive; the smallest length that a vector is divided by.
+        generator: of the first u and v; on every rank in the same state. None: torch's own.
+
+    Returns:
+        `network`.
+
+    Raises:
+        ConfigError: there is nothing to normalise, it is normalised already, or a number is out
+            of range.
+    """
+    if spectral_norms(network):
+        raise ConfigError("spectral_norm_: this network has a spectral norm already")
+    if iterations < 1:
+        raise ConfigError(f"spectral_norm_: iterations must be at least 1, got {iterations}")
+    if not eps > 0:
+        raise ConfigError(f"spectral_norm_: eps must be positive, got {eps}")
+    layers = [module for module in network.modules() if isinstance(module, _LAYERS)]
+    if not layers:
+        raise ConfigError("spectral_norm_: this network has no convolution and no linear layer")
+    norm = SpectralNorm(layers, exact, iterations, eps)
+    norm.reset(generator)
+    network.register_forward_pre_hook(norm._before_forward)
+    network.register_forward_hook(norm._after_forward)
+    network.register_load_state_dict_post_hook(norm._after_load)  # type: ignore[no-untyped-call]  # torch's
+    return network
+
+
+def spectral_norms(network: nn.Module) -> list["SpectralNorm"]:
+    """Return the spectral norms of the network and of the networks within it."""
+    found = [module.norm for module in network.modules() if isinstance(module, _Normalised)]
+    return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Factors, of which weights, and whether an iteration on these gave them."""
+
+    stamps: list[Stamp]
+    factors: Factors
+    iterated: bool
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Normalised weights that forward passes share."""
+
+    found: _Found
+    weights: list[Tensor]
+
+
+class SpectralNorm:
+    """The normalised weights of a network, computed once for each version of its weights.
+
+    A version ends when a weight is written in place (an optimiser's step, `load_state_dict`) or
+    replaced (`.to()`). What PyTorch does not count as a write, it is not: call `forget()` after
+    writing through `weight.data`, or by a fused optimiser's kernel without its `step()`. Several
+    losses may run backward, together or one after another, through forward passes that share a
+    version; the graph of the normalised weights is kept until the next one.
+
+    Inside bfloat16 autocast the normalised weights are written as bfloat16; the norm itself is
+    always computed in the weights' precision. Under `torch.compile` nothing is shared between
+    calls: every training forward iterates. A forward captured in a CUDA graph shares nothing with
+    those outside. In eval mode nothing is iterated; sigma is ut W v.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], exact: bool, iterations: int, eps: float
+    ) -> None:
+        self.exact = exact
+        self.iterations = iterations
+        self.eps = eps
+        self._parts: list[parametrize.ParametrizationList] = []
+        self._dims: list[int] = []
+        self._loaded: dict[int, Tensor] = {}
+        self.forget()
+        _norms.add(self)
+        for index, layer in enumerate(layers):
+            dim = 1 if isinstance(layer, _TRANSPOSED) else 0
+            part = _Normalised(self, index, layer.get_parameter("weight"), dim)
+            parametrize.register_parametrization(layer, "weight", part, unsafe=True)
+            normalised = layer.get_submodule("parametrizations.weight")
+            assert isinstance(normalised, parametrize.ParametrizationList)
+            self._parts.append(normalised)
+            self._dims.append(dim)
+
+    @property
+    def training(self) -> bool:
+        """Whether the layers are in training mode."""
+        return bool(self._parts[0][0].training)
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Draw new vectors and warm them up on the weights as they are."""
+        for part in self._parts:
+            for vector in part[0].buffers():
+                drawn = torch.randn(
+                    vector.shape,
+                    generator=generator,
+                    device=generator.device if generator else None,
+                )
+                vector.copy_(F.normalize(drawn.to(vector), dim=0, eps=self.eps))
+        spectral_iterate(*self._arguments(), _WARM_UP, self.eps)
+        self.forget()
+
+    def forget(self) -> None:
+        """Take the weights as changed: the next forward computes everything anew."""
+        self._found: _Found | None = None
+        self._shared: _Shared | None = None
+        self._traced: list[Tensor] | None = None
+
+    def refresh(self) -> None:
+        """Bring the shared weights up to date now, so that no later forward has to."""
+        if not all(map(self._fits, range(len(self._parts)))):
+            self._share(self._factors(always_iterate=False))
+
+    def weight(self, index: int) -> Tensor:
+        """Return the normalised weight of layer `index`, without a gradient where none is due."""
+        if torch.compiler.is_compiling():
+            return self._traced[index] if self._traced is not None else self._alone(index)
+        if not self._fits(index):
+            self.refresh()
+        assert self._shared is not None
+        weight = self._shared.weights[index]
+        return weight.detach() if weight.requires_grad and not self._needs(index) else weight
+
+    def _weights(self) -> list[Tensor]:
+        return [part.original for part in self._parts]
+
+    def _arguments(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[int]]:
+        u, v = ([getattr(part[0], name) for part in self._parts] for name in ("_u", "_v"))
+        return self._weights(), u, v, self._dims
+
+    def _needs(self, index: int) -> bool:
+        """Whether layer `index` needs a gradient now."""
+        return torch.is_grad_enabled() and self._parts[index].original.requires_grad
+
+    def _fits(self, index: int) -> bool:
+        """Whether the shared weight of layer `index` is what a forward needs now."""
+        shared = self._shared
+        if shared is None or (self.training and not shared.found.iterated):
+            return False
+        weight = shared.weights[index]
+        original = self._parts[index].original
+        return (
+            shared.found.stamps[index] == _stamp(original)
+            and weight.dtype == _dtype_for(original)
+            and (weight.requires_grad or not self._needs(index))
+            and (not weight.is_inference() or torch.is_inference_mode_enabled())
+        )
+
+    def _factors(self, always_iterate: bool) -> _Found:
+        """Return the factors of the weights as they are; iterate in training where due."""
+        weights, u, v, dims = self._arguments()
+        stamps = [_stamp(weight) for weight in weights]
+        found = self._found
+        if found is not None and found.stamps != stamps:
+            found = None
+        if self.training and (always_iterate or found is None or not found.iterated):
+            factors = spectral_iterate(weights, u, v, dims, self.iterations, self.eps)
+            found = _Found(stamps, factors, iterated=True)
+        elif found is None:
+            found = _Found(stamps, spectral_sigma(weights, u, v, dims), iterated=False)
+        self._found = found
+        return found
+
+    def _share(self, found: _Found) -> None:
+        self._shared = None  # frees the memory of the old ones first
+        self._shared = _Shared(found, self._scaled(found.factors))
+
+    def _scaled(self, factors: Factors) -> list[Tensor]:
+        weights = self._weights()
+        scaled = spectral_scale(weights, factors, self._dims, _dtype_for(weights[0]))
+        return [
+            one if weight.requires_grad or not one.requires_grad else one.detach()
+            for one, weight in zip(scaled, weights, strict=True)
+        ]
+
+    def _alone(self, index: int) -> Tensor:
+        """Normalise one layer of a network that is not compiled as a whole."""
+        weights, u, v, dims = self._arguments()
+        one = slice(index, index + 1)
+        if self.training:
+            factors = spectral_iterate(
+                weights[one], u[one], v[one], dims[one], self.iterations, self.eps
+            )
+        else:
+            factors = spectral_sigma(weights[one], u[one], v[one], dims[one])
+        return spectral_scale(weights[one], factors, dims[one], _dtype_for(weights[index]))[0]
+
+    def _before_forward(self, network: nn.Module, arguments: Any) -> None:
+        if torch.compiler.is_compiling():
+            if self.training:
+                factors = spectral_iterate(*self._arguments(), self.iterations, self.eps)
+            else:
+                factors = spectral_sigma(*self._arguments())
+            self._traced = self._scaled(factors)
+        elif self.exact and self.training:
+            self._share(self._factors(always_iterate=True))
+        else:
+            self.refresh()
+
+    def _after_forward(self, network: nn.Module, arguments: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            self._traced = None
+
+    def _sigma_to_save(self, index: int) -> Tensor:
+        """Return sigma if it is an iteration's on the weights as they are, else zero."""
+        found, weight = self._found, self._parts[index].original.detach()
+        if found is None or not found.iterated or found.stamps[index] != _stamp(weight):
+            return weight.new_zeros(())
+        return found.factors.sigma[index].clone()
+
+    def _take_loaded(self, index: int, sigma: Tensor | None) -> None:
+        self.forget()
+        self._loaded.pop(index, None)
+        if sigma is not None and sigma.numel() == 1 and bool(sigma > 0):
+            self._loaded[index] = sigma.detach().reshape(())
+
+    def _after_load(self, network: nn.Module, incompatible_keys: Any) -> None:
+        loaded, self._loaded = self._loaded, {}
+        if len(loaded) < len(self._parts):
+            return
+        weights, u, v, _ = self._arguments()
+        sigma = torch.stack([loaded[index] for index in range(len(weights))]).to(weights[0])
+        stamps = [_stamp(weight) for weight in weights]
+        self._found = _Found(stamps, Factors(sigma, torch.cat(u), torch.cat(v)), iterated=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes along: not what is shared between forward passes."""
+        return {**self.__dict__, **dict.fromkeys(("_found", "_shared", "_traced"))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _norms.add(self)
+
+
+class _Normalised(nn.Module):
+    """The parametrization of one layer; its buffers are named as PyTorch names them.
+
+    The state has sigma too, so that a run that is continued neither iterates again on the same
+    weights nor rounds sigma in another way. Zero says that an iteration is due.
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, norm: SpectralNorm, index: int, weight: Tensor, dim: int) -> None:
+        super().__init__()
+        self.norm = norm
+        self.index = index
+        rows = weight.shape[dim]
+        self.register_buffer("_u", weight.detach().new_zeros(rows))
+        self.register_buffer("_v", weight.detach().new_zeros(weight.numel() // max(rows, 1)))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the normalised weight; `weight` is the parameter, which the norm knows."""
+        return self.norm.weight(self.index)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Make `layer.weight = weight` set the parameter, as PyTorch does."""
+        return weight
+
+    def extra_repr(self) -> str:
+        """Say what the numbers are, in `print(network)`."""
+        norm = self.norm
+        return f"exact={norm.exact}, iterations={norm.iterations}, eps={norm.eps:g}"
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + _SIGMA] = self.norm._sigma_to_save(self.index)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        self.norm._take_loaded(self.index, state_dict.pop(prefix + _SIGMA, None))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def to_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a network's state for the same network under PyTorch's parametrization."""
+    ending = f"parametrizations.weight.0.{_SIGMA}"
+    return {name: value for name, value in state.items() if not name.endswith(ending)}
+
+
+def from_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state of PyTorch's spectral norm, of the parametrization or of the older hook.
+
+    The hook's names are `weight_orig`, `weight_u` and `weight_v`.
+    """
+    names = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
+    converted = {}
+    for name, value in state.items():
+        layer, dot, last = name.rpartition(".")
+        own = f"{layer}{dot}parametrizations.weight.{names[last]}" if last in names else name
+        converted[own] = value
+    return converted
+
+
+_norms: "weakref.WeakSet[SpectralNorm]" = weakref.WeakSet()
+
+
+def _count_step(optimizer: Optimizer, *_: Any) -> None:
+    """Count a step of the optimiser as a write to the weights: fused kernels are not counted."""
+    if torch.compiler.is_compiling():
+        return
+    ours = {id(weight) for norm in _norms for weight in norm._weights()}
+    if ours:
+        stepped = [w for group in optimizer.param_groups for w in group["params"] if id(w) in ours]
+        increment_version(stepped)
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
+def _stamp(weight: Tensor) -> Stamp:
+    """What differs between two versions of a weight; never equal for a tensor without memory."""
+    try:
+        place: object = weight.data_ptr()
+    except RuntimeError:
+        place = object()
+    captured = weight.is_cuda and torch.cuda.is_current_stream_capturing()
+    return weight._version, place, weight.dtype, weight.device, captured
+
+
+def _dtype_for(weight: Tensor) -> torch.dtype:
+    """Return the dtype in which layers want the normalised weight."""
+    device = weight.device.type
+    if weight.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        asked = torch.get_autocast_dtype(device)
+        return torch.bfloat16 if asked == torch.bfloat16 else weight.dtype
+    return weight.dtype
