@@ -1,0 +1,44 @@
+// What the CPU kernels share to be vectorised: clones for each instruction set, and bfloat16.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+// One binary for every x86-64: the loader picks the widest variant that the processor has.
+#define POKEGAN_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#else
+#define POKEGAN_CLONES
+#endif
+
+// For the templates that a clone calls: they must become part of it to be compiled as it is.
+#if defined(__GNUC__)
+#define POKEGAN_INLINE inline __attribute__((always_inline))
+#else
+#define POKEGAN_INLINE inline
+#endif
+
+namespace pokegan {
+
+// A bfloat16 in memory; arithmetic is in float.
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+POKEGAN_INLINE float to_float(Bfloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+
+// Round to nearest even, as torch does; a NaN stays one.
+POKEGAN_INLINE Bfloat16 to_bfloat16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  const uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
+  return {static_cast<uint16_t>(value != value ? 0x7FC0U : rounded)};
+}
+
+}  // namespace pokegan

@@ -1,0 +1,269 @@
+// Soft-label losses on CUDA: one block walks the batch, so a loss is one launch and its sum has
+// one order. Gradients are one launch too; only the relativistic average form needs one block
+// there.
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <tuple>
+
+#include "../soft_labels_check.h"
+
+namespace pokegan {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+
+struct Labels {
+  LabelRule rule;
+  int64_t seed;
+  int64_t stream;
+  const int64_t* step;
+  const int64_t* samples;
+};
+
+template <typename Scalar>
+struct Logits {
+  const Scalar* real;
+  const Scalar* fake;
+  int64_t count;
+};
+
+template <typename Scalar>
+struct Arithmetic {
+  using Value = float;
+};
+template <>
+struct Arithmetic<double> {
+  using Value = double;
+};
+
+__device__ __forceinline__ float load(float value) { return value; }
+__device__ __forceinline__ double load(double value) { return value; }
+__device__ __forceinline__ float load(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ __forceinline__ void store(float value, float& out) { out = value; }
+__device__ __forceinline__ void store(double value, double& out) { out = value; }
+__device__ __forceinline__ void store(float value, __nv_bfloat16& out) {
+  out = __float2bfloat16_rn(value);
+}
+
+// The sum over the block, in every thread; the same order every time.
+__device__ __forceinline__ double block_sum(double value) {
+  __shared__ double sums[kWarps];
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(0xFFFFFFFFU, value, offset);
+  }
+  __syncthreads();  // the sums of an earlier call have been read
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
+  __syncthreads();
+  double total = 0;
+  for (int warp = 0; warp < kWarps; ++warp) total += sums[warp];
+  return total;
+}
+
+// The means of the logits, for the form that needs them.
+template <LossForm kForm, typename Value, typename Scalar>
+__device__ __forceinline__ Means<Value> logit_means(const Logits<Scalar>& logits) {
+  if constexpr (kForm != LossForm::kRagan) {
+    return {Value(0), Value(0)};
+  } else {
+    double real = 0;
+    double fake = 0;
+    for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
+      real += load(logits.real[i]);
+      fake += load(logits.fake[i]);
+    }
+    const double count = static_cast<double>(logits.count);
+    const double real_sum = block_sum(real);
+    return {static_cast<Value>(real_sum / count), static_cast<Value>(block_sum(fake) / count)};
+  }
+}
+
+template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
+__device__ __forceinline__ Slopes<Value> slopes_at(const Logits<Scalar>& logits,
+                                                   const Labels& labels, const RandomKey& key,
+                                                   const Means<Value>& means, int64_t i) {
+  const Targets targets = soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
+  return pair_slopes<kForm, Value>(load(logits.real[i]), load(logits.fake[i]), targets.real,
+                                   targets.fake, means);
+}
+
+template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
+__global__ void __launch_bounds__(kThreads)
+    loss_kernel(Logits<Scalar> logits, Labels labels, Value* out) {
+  const RandomKey key = random_key(labels.seed, labels.stream, *labels.step);
+  const Means<Value> means = logit_means<kForm, Value>(logits);
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
+    const Targets targets =
+        soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
+    sum += pair_loss<kForm, Value>(load(logits.real[i]), load(logits.fake[i]), targets.real,
+                                   targets.fake, means);
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *out = static_cast<Value>(sum / static_cast<double>(logits.count));
+}
+
+template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
+__global__ void __launch_bounds__(kThreads)
+    gradient_kernel(Logits<Scalar> logits, Labels labels, const Value* gradient, Scalar* real_out,
+                    Scalar* fake_out) {
+  const RandomKey key = random_key(labels.seed, labels.stream, *labels.step);
+  const Means<Value> means = logit_means<kForm, Value>(logits);
+  // The slopes' means, which flow back through the means of the other side's logits.
+  Means<Value> slope_means{Value(0), Value(0)};
+  if constexpr (kForm == LossForm::kRagan) {
+    double real = 0;
+    double fake = 0;
+    for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
+      const Slopes<Value> slopes = slopes_at<kForm>(logits, labels, key, means, i);
+      real += slopes.real;
+      fake += slopes.fake;
+    }
+    const double count = static_cast<double>(logits.count);
+    slope_means.real = static_cast<Value>(block_sum(real) / count);
+    slope_means.fake = static_cast<Value>(block_sum(fake) / count);
+  }
+  const Value scale = *gradient / static_cast<Value>(logits.count);
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < logits.count;
+       i += stride) {
+    const Slopes<Value> slopes = slopes_at<kForm>(logits, labels, key, means, i);
+    store((slopes.real - slope_means.fake) * scale, real_out[i]);
+    store((slopes.fake - slope_means.real) * scale, fake_out[i]);
+  }
+}
+
+__global__ void targets_kernel(Labels labels, int64_t count, float* out) {
+  const RandomKey key = random_key(labels.seed, labels.stream, *labels.step);
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
+       i += stride) {
+    const Targets targets =
+        soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
+    out[i] = targets.real;
+    out[count + i] = targets.fake;
+  }
+}
+
+cudaStream_t current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+unsigned blocks_of(int64_t count) {
+  const int64_t blocks = (count + kThreads - 1) / kThreads;
+  return static_cast<unsigned>(blocks < 4096 ? blocks : 4096);
+}
+
+// Calls `run` with a null pointer of the logits' type.
+template <typename Call>
+void with_type(ScalarType dtype, const Call& call) {
+  if (dtype == ScalarType::Double) {
+    call(static_cast<double*>(nullptr));
+  } else if (dtype == ScalarType::Float) {
+    call(static_cast<float*>(nullptr));
+  } else {
+    call(static_cast<__nv_bfloat16*>(nullptr));
+  }
+}
+
+template <typename Scalar>
+Logits<Scalar> logits_of(const Tensor& real, const Tensor& fake) {
+  return {static_cast<const Scalar*>(real.const_data_ptr()),
+          static_cast<const Scalar*>(fake.const_data_ptr()), real.size(0)};
+}
+
+Tensor soft_labels_cuda(const Tensor& real, const Tensor& fake, const Tensor& samples,
+                        const Tensor& step, int64_t seed, int64_t stream, int64_t form,
+                        double real_low, double real_high, double fake_low, double fake_high,
+                        double swap) {
+  check_soft_labels(real, fake, samples, step, form);
+  const LabelRule rule =
+      check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
+  const torch::stable::accelerator::DeviceGuard guard(real.get_device_index());
+  const Tensor x = torch::stable::contiguous(real);
+  const Tensor y = torch::stable::contiguous(fake);
+  const Tensor places = torch::stable::contiguous(samples);
+  const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
+                      places.const_data_ptr<int64_t>()};
+  const bool wide = real.scalar_type() == ScalarType::Double;
+  Tensor out = torch::stable::new_empty(x, {}, wide ? ScalarType::Double : ScalarType::Float);
+  with_type(real.scalar_type(), [&](auto* scalar) {
+    using Scalar = std::remove_pointer_t<decltype(scalar)>;
+    using Value = typename Arithmetic<Scalar>::Value;
+    with_form(form, [&](auto constant) {
+      loss_kernel<decltype(constant)::value, Scalar><<<1, kThreads, 0, current_stream(x)>>>(
+          logits_of<Scalar>(x, y), labels, out.mutable_data_ptr<Value>());
+    });
+  });
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+std::tuple<Tensor, Tensor> soft_labels_backward_cuda(const Tensor& gradient, const Tensor& real,
+                                                     const Tensor& fake, const Tensor& samples,
+                                                     const Tensor& step, int64_t seed,
+                                                     int64_t stream, int64_t form, double real_low,
+                                                     double real_high, double fake_low,
+                                                     double fake_high, double swap) {
+  check_soft_labels(real, fake, samples, step, form);
+  check_gradient(gradient, real);
+  const LabelRule rule =
+      check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
+  const torch::stable::accelerator::DeviceGuard guard(real.get_device_index());
+  const Tensor x = torch::stable::contiguous(real);
+  const Tensor y = torch::stable::contiguous(fake);
+  const Tensor places = torch::stable::contiguous(samples);
+  const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
+                      places.const_data_ptr<int64_t>()};
+  const int64_t count = x.size(0);
+  Tensor real_out = torch::stable::new_empty(x, {count});
+  Tensor fake_out = torch::stable::new_empty(y, {count});
+  if (count == 0) return {real_out, fake_out};
+  const bool one_block = static_cast<LossForm>(form) == LossForm::kRagan;
+  const unsigned grid = one_block ? 1U : blocks_of(count);
+  with_type(real.scalar_type(), [&](auto* scalar) {
+    using Scalar = std::remove_pointer_t<decltype(scalar)>;
+    using Value = typename Arithmetic<Scalar>::Value;
+    with_form(form, [&](auto constant) {
+      gradient_kernel<decltype(constant)::value, Scalar><<<grid, kThreads, 0, current_stream(x)>>>(
+          logits_of<Scalar>(x, y), labels, gradient.const_data_ptr<Value>(),
+          static_cast<Scalar*>(real_out.mutable_data_ptr()),
+          static_cast<Scalar*>(fake_out.mutable_data_ptr()));
+    });
+  });
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  return {real_out, fake_out};
+}
+
+Tensor label_targets_cuda(const Tensor& samples, const Tensor& step, int64_t seed, int64_t stream,
+                          double real_low, double real_high, double fake_low, double fake_high,
+                          double swap) {
+  check_place("label_targets", step, samples);
+  const LabelRule rule =
+      check_labels("label_targets", {real_low, real_high, fake_low, fake_high, swap});
+  const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
+  const Tensor places = torch::stable::contiguous(samples);
+  const int64_t count = places.size(0);
+  Tensor out = torch::stable::new_empty(places, {2, count}, ScalarType::Float);
+  if (count == 0) return out;
+  const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
+                      places.const_data_ptr<int64_t>()};
+  targets_kernel<<<blocks_of(count), kThreads, 0, current_stream(places)>>>(
+      labels, count, out.mutable_data_ptr<float>());
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+}  // namespace
+}  // namespace pokegan
+
+STABLE_TORCH_LIBRARY_IMPL(pokegan, CUDA, library) {
+  library.impl("soft_labels", TORCH_BOX(&pokegan::soft_labels_cuda));
+  library.impl("soft_labels_backward", TORCH_BOX(&pokegan::soft_labels_backward_cuda));
+  library.impl("label_targets", TORCH_BOX(&pokegan::label_targets_cuda));
+}
