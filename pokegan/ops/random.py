@@ -149,7 +149,7 @@ def normal_reference(
 ) -> Tensor:
     """Do what `normal` does, in plain PyTorch."""
     row = words_reference(seed, stream, step, samples, count + count % 2, "random_normal")
-    pairs = row.unflatten(1, (-1, 2)) if count else row[..., None].expand(-1, -1, 2)
+    pairs = row.reshape(row.shape[0], row.shape[1] // 2, 2)
     return torch.stack(box_muller(pairs[..., 0], pairs[..., 1]), dim=-1).flatten(1)[:, :count]
 
 

@@ -260,9 +260,7 @@ if _USE.cpu:
         ctx.rule = inputs[4:]
 
     def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        real, fake = torch.ops.pokegan.soft_labels_backward(
-            gradient, *ctx.saved_tensors, *ctx.rule
-        )
+        real, fake = torch.ops.pokegan.soft_labels_backward(gradient, *ctx.saved_tensors, *ctx.rule)
         return real, fake, *(None for _ in range(10))
 
     torch.library.register_autograd("pokegan::soft_labels", _gradients, setup_context=_save)
