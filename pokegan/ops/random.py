@@ -148,7 +148,8 @@ def normal_reference(
     seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int
 ) -> Tensor:
     """Do what `normal` does, in plain PyTorch."""
-    row = words_reference(seed, stream, step, samples, count + count % 2, "random_normal")
+    even = count + count % 2 if count > 0 else count
+    row = words_reference(seed, stream, step, samples, even, "random_normal")
     pairs = row.reshape(row.shape[0], row.shape[1] // 2, 2)
     return torch.stack(box_muller(pairs[..., 0], pairs[..., 1]), dim=-1).flatten(1)[:, :count]
 
