@@ -1,4 +1,4 @@
-"""The counted fills against PyTorch's own generator, which is keyed by nothing, and the reference."""
+"""The counted fills against PyTorch's generator, which is keyed by nothing, and the reference."""
 
 import pytest
 import torch

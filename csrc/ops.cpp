@@ -16,14 +16,11 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "random_normal(int seed, int stream, Tensor step, Tensor samples, int count) -> Tensor");
 
+  // The loss, and its derivatives by the logits: [2, N], real and fake.
   library.def(
       "soft_labels(Tensor real, Tensor fake, Tensor samples, Tensor step, int seed, int stream, "
       "int form, float real_low, float real_high, float fake_low, float fake_high, float swap) "
-      "-> Tensor");
-  library.def(
-      "soft_labels_backward(Tensor gradient, Tensor real, Tensor fake, Tensor samples, "
-      "Tensor step, int seed, int stream, int form, float real_low, float real_high, "
-      "float fake_low, float fake_high, float swap) -> (Tensor, Tensor)");
+      "-> (Tensor, Tensor)");
   library.def(
       "label_targets(Tensor samples, Tensor step, int seed, int stream, float real_low, "
       "float real_high, float fake_low, float fake_high, float swap) -> Tensor");

@@ -17,6 +17,11 @@ inline bool same_device(const Tensor& one, const Tensor& other) {
   return one.is_cpu() == other.is_cpu() && one.get_device_index() == other.get_device_index();
 }
 
+// The call of PyTorch's own operator is spared where it would give the tensor back.
+inline Tensor dense(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
 // What every counted operator is keyed by.
 inline void check_place(const char* op, const Tensor& step, const Tensor& samples) {
   STD_TORCH_CHECK(samples.scalar_type() == ScalarType::Long && samples.dim() == 1, op,

@@ -122,44 +122,32 @@ struct Means {
   Value fake;
 };
 
-template <LossForm kForm, typename Value>
-POKEGAN_HOST_DEVICE Value pair_loss(Value real, Value fake, Value real_target, Value fake_target,
-                                    const Means<Value>& logits) {
-  if constexpr (kForm == LossForm::kBce) {
-    return cross_entropy(real, real_target) + cross_entropy(fake, fake_target);
-  } else if constexpr (kForm == LossForm::kLsgan) {
-    const Value on_real = real - real_target;
-    const Value on_fake = fake - fake_target;
-    return Value(0.5) * (on_real * on_real + on_fake * on_fake);
-  } else if constexpr (kForm == LossForm::kRgan) {
-    return cross_entropy(real - fake, pair_target(real_target, fake_target));
-  } else {
-    return cross_entropy(real - logits.fake, real_target) +
-           cross_entropy(fake - logits.real, fake_target);
-  }
-}
-
+// What a pair of logits costs, and the derivatives by the two.
 template <typename Value>
-struct Slopes {
-  Value real;
-  Value fake;
+struct Cost {
+  Value loss;
+  Value real_slope;
+  Value fake_slope;
 };
 
-// The derivatives of pair_loss by its two logits; for the relativistic average loss with the
-// means held fixed.
+// The slopes of the relativistic average loss are those with the means held fixed.
 template <LossForm kForm, typename Value>
-POKEGAN_HOST_DEVICE Slopes<Value> pair_slopes(Value real, Value fake, Value real_target,
-                                              Value fake_target, const Means<Value>& logits) {
-  if constexpr (kForm == LossForm::kBce) {
-    return {cross_entropy_slope(real, real_target), cross_entropy_slope(fake, fake_target)};
-  } else if constexpr (kForm == LossForm::kLsgan) {
-    return {real - real_target, fake - fake_target};
+POKEGAN_HOST_DEVICE Cost<Value> pair_cost(Value real, Value fake, Value real_target,
+                                          Value fake_target, const Means<Value>& logits) {
+  if constexpr (kForm == LossForm::kLsgan) {
+    const Value on_real = real - real_target;
+    const Value on_fake = fake - fake_target;
+    return {Value(0.5) * (on_real * on_real + on_fake * on_fake), on_real, on_fake};
   } else if constexpr (kForm == LossForm::kRgan) {
-    const Value slope = cross_entropy_slope(real - fake, pair_target(real_target, fake_target));
-    return {slope, -slope};
+    const Value target = pair_target(real_target, fake_target);
+    const Value slope = cross_entropy_slope(real - fake, target);
+    return {cross_entropy(real - fake, target), slope, -slope};
   } else {
-    return {cross_entropy_slope(real - logits.fake, real_target),
-            cross_entropy_slope(fake - logits.real, fake_target)};
+    const bool average = kForm == LossForm::kRagan;
+    const Value x = average ? real - logits.fake : real;
+    const Value y = average ? fake - logits.real : fake;
+    return {cross_entropy(x, real_target) + cross_entropy(y, fake_target),
+            cross_entropy_slope(x, real_target), cross_entropy_slope(y, fake_target)};
   }
 }
 

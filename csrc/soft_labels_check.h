@@ -50,16 +50,6 @@ inline void check_soft_labels(const Tensor& real, const Tensor& fake, const Tens
   STD_TORCH_CHECK(form >= 0 && form <= 3, "soft_labels: form must be in [0, 3], got ", form);
 }
 
-// The gradient by the loss: a scalar of the loss's dtype.
-inline void check_gradient(const Tensor& gradient, const Tensor& real) {
-  const ScalarType wanted =
-      real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  STD_TORCH_CHECK(gradient.scalar_type() == wanted && gradient.dim() == 0,
-                  "soft_labels: gradient must be a scalar of the loss's dtype");
-  STD_TORCH_CHECK(same_device(gradient, real),
-                  "soft_labels: gradient must be on the device of real");
-}
-
 // Calls `run` with the form as a compile-time constant.
 template <typename Run>
 void with_form(int64_t form, const Run& run) {

@@ -116,15 +116,15 @@ template <typename As>
 Tensor fill(const char* op, int64_t seed, int64_t stream, const Tensor& step, const Tensor& samples,
             int64_t count, ScalarType dtype) {
   check_fill(op, step, samples, count);
-  const Tensor dense = torch::stable::contiguous(samples);
-  Tensor out = torch::stable::new_empty(dense, {dense.size(0), count}, dtype);
-  const int64_t jobs = dense.size(0) * ((count + 3) / 4);
+  const Tensor places = dense(samples);
+  Tensor out = torch::stable::new_empty(places, {places.size(0), count}, dtype);
+  const int64_t jobs = places.size(0) * ((count + 3) / 4);
   if (jobs == 0) return out;
   const RandomKey key = random_key(seed, stream, *step.const_data_ptr<int64_t>());
-  const int64_t* places = dense.const_data_ptr<int64_t>();
+  const int64_t* rows = places.const_data_ptr<int64_t>();
   auto* values = out.mutable_data_ptr<typename As::Value>();
   torch::stable::parallel_for(0, jobs, kGrain, [&](int64_t begin, int64_t end) {
-    fill_blocks<As>(key, places, count, begin, end, values);
+    fill_blocks<As>(key, rows, count, begin, end, values);
   });
   return out;
 }

@@ -1,9 +1,10 @@
-// Soft-label losses on the CPU: targets, loss and sum in one pass over runs of samples.
+// Soft-label losses on the CPU: targets, loss, sum and slopes in one pass over runs of samples.
 //
 // A run's length does not depend on the threads and the runs' sums are added in order, so neither
 // does the result.
 #include <algorithm>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "../soft_labels_check.h"
@@ -13,15 +14,16 @@ namespace pokegan {
 namespace {
 
 constexpr int64_t kRun = 512;
-constexpr int64_t kGrain = 16;  // runs
-constexpr int kSums = 16;       // partial sums that are added side by side
+constexpr int64_t kGrain = 4;  // runs
+constexpr int kSums = 16;      // partial sums that are added side by side
 
-// One run, in the arithmetic's type.
+// One run, in the arithmetic's type; the logits become the slopes.
 template <typename Value>
 struct Run {
   int64_t count;
   Value real[kRun];
   Value fake[kRun];
+  Value loss[kRun];
   float real_target[kRun];
   float fake_target[kRun];
 };
@@ -57,72 +59,49 @@ POKEGAN_INLINE double sum_of(const Value* value, int64_t count) {
 }
 
 template <LossForm kForm, typename Value>
-POKEGAN_INLINE double sum_losses(const Run<Value>& run, const Means<Value>& means) {
-  Value loss[kRun];
+POKEGAN_INLINE void cost_of(Run<Value>& run, const Means<Value>& means) {
   for (int64_t i = 0; i < run.count; ++i) {
-    loss[i] = pair_loss<kForm, Value>(run.real[i], run.fake[i], run.real_target[i],
-                                      run.fake_target[i], means);
-  }
-  return sum_of(loss, run.count);
-}
-
-// In place: the logits become the slopes.
-template <LossForm kForm, typename Value>
-POKEGAN_INLINE void make_slopes(Run<Value>& run, const Means<Value>& means) {
-  for (int64_t i = 0; i < run.count; ++i) {
-    const Slopes<Value> slopes = pair_slopes<kForm, Value>(
-        run.real[i], run.fake[i], run.real_target[i], run.fake_target[i], means);
-    run.real[i] = slopes.real;
-    run.fake[i] = slopes.fake;
+    const Cost<Value> cost = pair_cost<kForm, Value>(run.real[i], run.fake[i], run.real_target[i],
+                                                     run.fake_target[i], means);
+    run.loss[i] = cost.loss;
+    run.real[i] = cost.real_slope;
+    run.fake[i] = cost.fake_slope;
   }
 }
 
-// Clones cannot be templates: one of each for the forms in float, which is what training runs.
-#define POKEGAN_FORM(name, form)                                                       \
-  POKEGAN_CLONES double sum_##name(const Run<float>& run, const Means<float>& means) { \
-    return sum_losses<form>(run, means);                                               \
-  }                                                                                    \
-  POKEGAN_CLONES void slopes_##name(Run<float>& run, const Means<float>& means) {      \
-    make_slopes<form>(run, means);                                                     \
-  }
-POKEGAN_FORM(bce, LossForm::kBce)
-POKEGAN_FORM(lsgan, LossForm::kLsgan)
-POKEGAN_FORM(rgan, LossForm::kRgan)
-POKEGAN_FORM(ragan, LossForm::kRagan)
-#undef POKEGAN_FORM
+// Clones cannot be templates: one for each form in float, which is what training runs.
+POKEGAN_CLONES void cost_bce(Run<float>& run, const Means<float>& means) {
+  cost_of<LossForm::kBce>(run, means);
+}
 
-template <LossForm kForm>
-double sum_run(const Run<double>& run, const Means<double>& means) {
-  return sum_losses<kForm>(run, means);
+POKEGAN_CLONES void cost_lsgan(Run<float>& run, const Means<float>& means) {
+  cost_of<LossForm::kLsgan>(run, means);
+}
+
+POKEGAN_CLONES void cost_rgan(Run<float>& run, const Means<float>& means) {
+  cost_of<LossForm::kRgan>(run, means);
+}
+
+POKEGAN_CLONES void cost_ragan(Run<float>& run, const Means<float>& means) {
+  cost_of<LossForm::kRagan>(run, means);
 }
 
 template <LossForm kForm>
-double sum_run(const Run<float>& run, const Means<float>& means) {
-  if constexpr (kForm == LossForm::kBce) return sum_bce(run, means);
-  if constexpr (kForm == LossForm::kLsgan) return sum_lsgan(run, means);
-  if constexpr (kForm == LossForm::kRgan) return sum_rgan(run, means);
-  if constexpr (kForm == LossForm::kRagan) return sum_ragan(run, means);
+void cost_run(Run<double>& run, const Means<double>& means) {
+  cost_of<kForm>(run, means);
 }
 
 template <LossForm kForm>
-void slopes_run(Run<double>& run, const Means<double>& means) {
-  make_slopes<kForm>(run, means);
-}
-
-template <LossForm kForm>
-void slopes_run(Run<float>& run, const Means<float>& means) {
-  if constexpr (kForm == LossForm::kBce) slopes_bce(run, means);
-  if constexpr (kForm == LossForm::kLsgan) slopes_lsgan(run, means);
-  if constexpr (kForm == LossForm::kRgan) slopes_rgan(run, means);
-  if constexpr (kForm == LossForm::kRagan) slopes_ragan(run, means);
+void cost_run(Run<float>& run, const Means<float>& means) {
+  if constexpr (kForm == LossForm::kBce) cost_bce(run, means);
+  if constexpr (kForm == LossForm::kLsgan) cost_lsgan(run, means);
+  if constexpr (kForm == LossForm::kRgan) cost_rgan(run, means);
+  if constexpr (kForm == LossForm::kRagan) cost_ragan(run, means);
 }
 
 inline float load(float value) { return value; }
 inline double load(double value) { return value; }
 inline float load(Bfloat16 value) { return to_float(value); }
-inline void store(float value, float& out) { out = value; }
-inline void store(double value, double& out) { out = value; }
-inline void store(float value, Bfloat16& out) { out = to_bfloat16(value); }
 
 // The batch's two rows of logits, of any dtype.
 template <typename Scalar>
@@ -154,59 +133,55 @@ Means<Value> logit_means(const Logits<Scalar>& logits) {
 
 int64_t runs_of(int64_t count) { return (count + kRun - 1) / kRun; }
 
-template <LossForm kForm, typename Value, typename Scalar>
-Value mean_loss(const Logits<Scalar>& logits, const Labels& labels) {
-  const Means<Value> means = logit_means<kForm, Value>(logits);
-  std::vector<double> sums(static_cast<size_t>(runs_of(logits.count)));
-  const auto sum_runs = [&](int64_t begin, int64_t end) {
-    Run<Value> run;
-    for (int64_t i = begin; i < end; ++i) {
-      load_run(logits, labels, i * kRun, run);
-      sums[static_cast<size_t>(i)] = sum_run<kForm>(run, means);
-    }
-  };
-  torch::stable::parallel_for(0, runs_of(logits.count), kGrain, sum_runs);
-  double total = 0;
-  for (const double sum : sums) total += sum;
-  return static_cast<Value>(total / static_cast<double>(logits.count));  // NaN of an empty batch
+// Sums over a run.
+struct Sums {
+  double loss;
+  double real_slope;
+  double fake_slope;
+};
+
+// The slopes' means flow back through the means of the other side's logits.
+template <typename Value>
+void take_means_off(const Sums& total, int64_t count, Value* real_slopes, Value* fake_slopes) {
+  const double square = static_cast<double>(count) * static_cast<double>(count);
+  const auto real = static_cast<Value>(total.real_slope / square);
+  const auto fake = static_cast<Value>(total.fake_slope / square);
+  for (int64_t i = 0; i < count; ++i) real_slopes[i] -= fake;
+  for (int64_t i = 0; i < count; ++i) fake_slopes[i] -= real;
 }
 
-// The slopes' means, which flow back through the means of the other side's logits.
+// The mean loss, NaN of an empty batch; its slopes into `slopes`, [2, count].
 template <LossForm kForm, typename Value, typename Scalar>
-Means<Value> slope_means(const Logits<Scalar>& logits, const Labels& labels,
-                         const Means<Value>& means) {
-  if constexpr (kForm != LossForm::kRagan) return {0, 0};
-  double real = 0;
-  double fake = 0;
-  Run<Value> run;
-  for (int64_t i = 0; i < runs_of(logits.count); ++i) {
-    load_run(logits, labels, i * kRun, run);
-    slopes_run<kForm>(run, means);
-    real += sum_of(run.real, run.count);
-    fake += sum_of(run.fake, run.count);
-  }
-  const auto count = static_cast<double>(logits.count);
-  return {static_cast<Value>(real / count), static_cast<Value>(fake / count)};
-}
-
-template <LossForm kForm, typename Value, typename Scalar>
-void write_gradients(const Logits<Scalar>& logits, const Labels& labels, Value gradient,
-                     Scalar* real_out, Scalar* fake_out) {
+Value mean_loss(const Logits<Scalar>& logits, const Labels& labels, Value* slopes) {
+  const int64_t count = logits.count;
   const Means<Value> means = logit_means<kForm, Value>(logits);
-  const Means<Value> slopes = slope_means<kForm, Value>(logits, labels, means);
-  const Value scale = gradient / static_cast<Value>(logits.count);
-  const auto write_runs = [&](int64_t begin, int64_t end) {
+  const Value scale = Value(1) / static_cast<Value>(count);
+  std::vector<Sums> sums(static_cast<size_t>(runs_of(count)));
+  const auto cost_runs = [&](int64_t first, int64_t last) {
     Run<Value> run;
-    for (int64_t i = begin; i < end; ++i) {
-      load_run(logits, labels, i * kRun, run);
-      slopes_run<kForm>(run, means);
-      for (int64_t j = 0; j < run.count; ++j) {
-        store((run.real[j] - slopes.fake) * scale, real_out[i * kRun + j]);
-        store((run.fake[j] - slopes.real) * scale, fake_out[i * kRun + j]);
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t begin = i * kRun;
+      load_run(logits, labels, begin, run);
+      cost_run<kForm>(run, means);
+      Sums& sum = sums[static_cast<size_t>(i)];
+      sum.loss = sum_of(run.loss, run.count);
+      if constexpr (kForm == LossForm::kRagan) {
+        sum.real_slope = sum_of(run.real, run.count);
+        sum.fake_slope = sum_of(run.fake, run.count);
       }
+      for (int64_t j = 0; j < run.count; ++j) slopes[begin + j] = run.real[j] * scale;
+      for (int64_t j = 0; j < run.count; ++j) slopes[count + begin + j] = run.fake[j] * scale;
     }
   };
-  torch::stable::parallel_for(0, runs_of(logits.count), kGrain, write_runs);
+  torch::stable::parallel_for(0, runs_of(count), kGrain, cost_runs);
+  Sums total{};
+  for (const Sums& sum : sums) {
+    total.loss += sum.loss;
+    total.real_slope += sum.real_slope;
+    total.fake_slope += sum.fake_slope;
+  }
+  if constexpr (kForm == LossForm::kRagan) take_means_off(total, count, slopes, slopes + count);
+  return static_cast<Value>(total.loss / static_cast<double>(count));
 }
 
 // Calls `run` with a null pointer of the logits' type and one of the arithmetic's.
@@ -227,59 +202,32 @@ Logits<Scalar> logits_of(const Tensor& real, const Tensor& fake) {
           static_cast<const Scalar*>(fake.const_data_ptr()), real.size(0)};
 }
 
-Tensor soft_labels_cpu(const Tensor& real, const Tensor& fake, const Tensor& samples,
-                       const Tensor& step, int64_t seed, int64_t stream, int64_t form,
-                       double real_low, double real_high, double fake_low, double fake_high,
-                       double swap) {
+std::tuple<Tensor, Tensor> soft_labels_cpu(const Tensor& real, const Tensor& fake,
+                                           const Tensor& samples, const Tensor& step, int64_t seed,
+                                           int64_t stream, int64_t form, double real_low,
+                                           double real_high, double fake_low, double fake_high,
+                                           double swap) {
   check_soft_labels(real, fake, samples, step, form);
   const LabelRule rule =
       check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
-  const Tensor x = torch::stable::contiguous(real);
-  const Tensor y = torch::stable::contiguous(fake);
-  const Tensor places = torch::stable::contiguous(samples);
+  const Tensor x = dense(real);
+  const Tensor y = dense(fake);
+  const Tensor places = dense(samples);
   const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), rule,
                       places.const_data_ptr<int64_t>()};
-  const bool wide = real.scalar_type() == ScalarType::Double;
-  Tensor out = torch::stable::new_empty(x, {}, wide ? ScalarType::Double : ScalarType::Float);
+  const ScalarType dtype =
+      real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  Tensor loss = torch::stable::new_empty(x, {}, dtype);
+  Tensor slopes = torch::stable::new_empty(x, {2, x.size(0)}, dtype);
   with_types(real.scalar_type(), [&](auto* scalar, auto* value) {
     using Scalar = std::remove_pointer_t<decltype(scalar)>;
     using Value = std::remove_pointer_t<decltype(value)>;
     with_form(form, [&](auto constant) {
-      *out.mutable_data_ptr<Value>() =
-          mean_loss<decltype(constant)::value, Value>(logits_of<Scalar>(x, y), labels);
+      *loss.mutable_data_ptr<Value>() = mean_loss<decltype(constant)::value, Value>(
+          logits_of<Scalar>(x, y), labels, slopes.mutable_data_ptr<Value>());
     });
   });
-  return out;
-}
-
-std::tuple<Tensor, Tensor> soft_labels_backward_cpu(const Tensor& gradient, const Tensor& real,
-                                                    const Tensor& fake, const Tensor& samples,
-                                                    const Tensor& step, int64_t seed,
-                                                    int64_t stream, int64_t form, double real_low,
-                                                    double real_high, double fake_low,
-                                                    double fake_high, double swap) {
-  check_soft_labels(real, fake, samples, step, form);
-  check_gradient(gradient, real);
-  const LabelRule rule =
-      check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
-  const Tensor x = torch::stable::contiguous(real);
-  const Tensor y = torch::stable::contiguous(fake);
-  const Tensor places = torch::stable::contiguous(samples);
-  const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), rule,
-                      places.const_data_ptr<int64_t>()};
-  Tensor real_out = torch::stable::new_empty(x, {x.size(0)});
-  Tensor fake_out = torch::stable::new_empty(y, {y.size(0)});
-  with_types(real.scalar_type(), [&](auto* scalar, auto* value) {
-    using Scalar = std::remove_pointer_t<decltype(scalar)>;
-    using Value = std::remove_pointer_t<decltype(value)>;
-    with_form(form, [&](auto constant) {
-      write_gradients<decltype(constant)::value, Value>(
-          logits_of<Scalar>(x, y), labels, *gradient.const_data_ptr<Value>(),
-          static_cast<Scalar*>(real_out.mutable_data_ptr()),
-          static_cast<Scalar*>(fake_out.mutable_data_ptr()));
-    });
-  });
-  return {real_out, fake_out};
+  return {loss, slopes};
 }
 
 Tensor label_targets_cpu(const Tensor& samples, const Tensor& step, int64_t seed, int64_t stream,
@@ -288,7 +236,7 @@ Tensor label_targets_cpu(const Tensor& samples, const Tensor& step, int64_t seed
   check_place("label_targets", step, samples);
   const LabelRule rule =
       check_labels("label_targets", {real_low, real_high, fake_low, fake_high, swap});
-  const Tensor places = torch::stable::contiguous(samples);
+  const Tensor places = dense(samples);
   const int64_t count = places.size(0);
   Tensor out = torch::stable::new_empty(places, {2, count}, ScalarType::Float);
   const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), rule,
@@ -303,6 +251,5 @@ Tensor label_targets_cpu(const Tensor& samples, const Tensor& step, int64_t seed
 
 STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
   library.impl("soft_labels", TORCH_BOX(&pokegan::soft_labels_cpu));
-  library.impl("soft_labels_backward", TORCH_BOX(&pokegan::soft_labels_backward_cpu));
   library.impl("label_targets", TORCH_BOX(&pokegan::label_targets_cpu));
 }

@@ -80,16 +80,16 @@ Tensor fill(const char* op, int64_t seed, int64_t stream, const Tensor& step, co
             int64_t count, ScalarType dtype) {
   check_fill(op, step, samples, count);
   const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
-  const Tensor dense = torch::stable::contiguous(samples);
-  const int64_t rows = dense.size(0);
-  Tensor out = torch::stable::new_empty(dense, {rows, count}, dtype);
+  const Tensor places = dense(samples);
+  const int64_t rows = places.size(0);
+  Tensor out = torch::stable::new_empty(places, {rows, count}, dtype);
   const int64_t jobs = rows * ((count + 3) / 4);
   if (jobs == 0) return out;
   void* queue = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(samples.get_device_index(), &queue));
   const int64_t wanted = (jobs + kThreads - 1) / kThreads;
   const auto grid = static_cast<unsigned>(wanted < 65535 ? wanted : 65535);
-  const Place place{seed, stream, step.const_data_ptr<int64_t>(), dense.const_data_ptr<int64_t>()};
+  const Place place{seed, stream, step.const_data_ptr<int64_t>(), places.const_data_ptr<int64_t>()};
   fill_kernel<As><<<grid, kThreads, 0, static_cast<cudaStream_t>(queue)>>>(
       place, rows, count, out.mutable_data_ptr<typename As::Value>());
   STD_CUDA_KERNEL_LAUNCH_CHECK();

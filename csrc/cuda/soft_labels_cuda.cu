@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include <tuple>
+#include <type_traits>
 
 #include "../soft_labels_check.h"
 
@@ -42,11 +43,6 @@ struct Arithmetic<double> {
 __device__ __forceinline__ float load(float value) { return value; }
 __device__ __forceinline__ double load(double value) { return value; }
 __device__ __forceinline__ float load(__nv_bfloat16 value) { return __bfloat162float(value); }
-__device__ __forceinline__ void store(float value, float& out) { out = value; }
-__device__ __forceinline__ void store(double value, double& out) { out = value; }
-__device__ __forceinline__ void store(float value, __nv_bfloat16& out) {
-  out = __float2bfloat16_rn(value);
-}
 
 // The sum over the block, in every thread; the same order every time.
 __device__ __forceinline__ double block_sum(double value) {
@@ -82,57 +78,38 @@ __device__ __forceinline__ Means<Value> logit_means(const Logits<Scalar>& logits
 }
 
 template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
-__device__ __forceinline__ Slopes<Value> slopes_at(const Logits<Scalar>& logits,
-                                                   const Labels& labels, const RandomKey& key,
-                                                   const Means<Value>& means, int64_t i) {
-  const Targets targets = soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
-  return pair_slopes<kForm, Value>(load(logits.real[i]), load(logits.fake[i]), targets.real,
-                                   targets.fake, means);
-}
-
-template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
 __global__ void __launch_bounds__(kThreads)
-    loss_kernel(Logits<Scalar> logits, Labels labels, Value* out) {
+    loss_kernel(Logits<Scalar> logits, Labels labels, Value* loss, Value* slopes) {
   const RandomKey key = random_key(labels.seed, labels.stream, *labels.step);
   const Means<Value> means = logit_means<kForm, Value>(logits);
+  const double count = static_cast<double>(logits.count);
+  const Value scale = Value(1) / static_cast<Value>(logits.count);
   double sum = 0;
+  double real_sum = 0;
+  double fake_sum = 0;
   for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
     const Targets targets =
         soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
-    sum += pair_loss<kForm, Value>(load(logits.real[i]), load(logits.fake[i]), targets.real,
-                                   targets.fake, means);
+    const Cost<Value> cost = pair_cost<kForm, Value>(load(logits.real[i]), load(logits.fake[i]),
+                                                     targets.real, targets.fake, means);
+    sum += cost.loss;
+    slopes[i] = cost.real_slope * scale;
+    slopes[logits.count + i] = cost.fake_slope * scale;
+    if constexpr (kForm == LossForm::kRagan) {
+      real_sum += cost.real_slope;
+      fake_sum += cost.fake_slope;
+    }
   }
   sum = block_sum(sum);
-  if (threadIdx.x == 0) *out = static_cast<Value>(sum / static_cast<double>(logits.count));
-}
-
-template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
-__global__ void __launch_bounds__(kThreads)
-    gradient_kernel(Logits<Scalar> logits, Labels labels, const Value* gradient, Scalar* real_out,
-                    Scalar* fake_out) {
-  const RandomKey key = random_key(labels.seed, labels.stream, *labels.step);
-  const Means<Value> means = logit_means<kForm, Value>(logits);
-  // The slopes' means, which flow back through the means of the other side's logits.
-  Means<Value> slope_means{Value(0), Value(0)};
+  if (threadIdx.x == 0) *loss = static_cast<Value>(sum / count);
   if constexpr (kForm == LossForm::kRagan) {
-    double real = 0;
-    double fake = 0;
+    // The slopes' means flow back through the means of the other side's logits.
+    const Value real = static_cast<Value>(block_sum(real_sum) / (count * count));
+    const Value fake = static_cast<Value>(block_sum(fake_sum) / (count * count));
     for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
-      const Slopes<Value> slopes = slopes_at<kForm>(logits, labels, key, means, i);
-      real += slopes.real;
-      fake += slopes.fake;
+      slopes[i] -= fake;
+      slopes[logits.count + i] -= real;
     }
-    const double count = static_cast<double>(logits.count);
-    slope_means.real = static_cast<Value>(block_sum(real) / count);
-    slope_means.fake = static_cast<Value>(block_sum(fake) / count);
-  }
-  const Value scale = *gradient / static_cast<Value>(logits.count);
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < logits.count;
-       i += stride) {
-    const Slopes<Value> slopes = slopes_at<kForm>(logits, labels, key, means, i);
-    store((slopes.real - slope_means.fake) * scale, real_out[i]);
-    store((slopes.fake - slope_means.real) * scale, fake_out[i]);
   }
 }
 
@@ -177,67 +154,35 @@ Logits<Scalar> logits_of(const Tensor& real, const Tensor& fake) {
           static_cast<const Scalar*>(fake.const_data_ptr()), real.size(0)};
 }
 
-Tensor soft_labels_cuda(const Tensor& real, const Tensor& fake, const Tensor& samples,
-                        const Tensor& step, int64_t seed, int64_t stream, int64_t form,
-                        double real_low, double real_high, double fake_low, double fake_high,
-                        double swap) {
+std::tuple<Tensor, Tensor> soft_labels_cuda(const Tensor& real, const Tensor& fake,
+                                            const Tensor& samples, const Tensor& step, int64_t seed,
+                                            int64_t stream, int64_t form, double real_low,
+                                            double real_high, double fake_low, double fake_high,
+                                            double swap) {
   check_soft_labels(real, fake, samples, step, form);
   const LabelRule rule =
       check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
   const torch::stable::accelerator::DeviceGuard guard(real.get_device_index());
-  const Tensor x = torch::stable::contiguous(real);
-  const Tensor y = torch::stable::contiguous(fake);
-  const Tensor places = torch::stable::contiguous(samples);
+  const Tensor x = dense(real);
+  const Tensor y = dense(fake);
+  const Tensor places = dense(samples);
   const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
                       places.const_data_ptr<int64_t>()};
-  const bool wide = real.scalar_type() == ScalarType::Double;
-  Tensor out = torch::stable::new_empty(x, {}, wide ? ScalarType::Double : ScalarType::Float);
+  const ScalarType dtype =
+      real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  Tensor loss = torch::stable::new_empty(x, {}, dtype);
+  Tensor slopes = torch::stable::new_empty(x, {2, x.size(0)}, dtype);
   with_type(real.scalar_type(), [&](auto* scalar) {
     using Scalar = std::remove_pointer_t<decltype(scalar)>;
     using Value = typename Arithmetic<Scalar>::Value;
     with_form(form, [&](auto constant) {
       loss_kernel<decltype(constant)::value, Scalar><<<1, kThreads, 0, current_stream(x)>>>(
-          logits_of<Scalar>(x, y), labels, out.mutable_data_ptr<Value>());
+          logits_of<Scalar>(x, y), labels, loss.mutable_data_ptr<Value>(),
+          slopes.mutable_data_ptr<Value>());
     });
   });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
-  return out;
-}
-
-std::tuple<Tensor, Tensor> soft_labels_backward_cuda(const Tensor& gradient, const Tensor& real,
-                                                     const Tensor& fake, const Tensor& samples,
-                                                     const Tensor& step, int64_t seed,
-                                                     int64_t stream, int64_t form, double real_low,
-                                                     double real_high, double fake_low,
-                                                     double fake_high, double swap) {
-  check_soft_labels(real, fake, samples, step, form);
-  check_gradient(gradient, real);
-  const LabelRule rule =
-      check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
-  const torch::stable::accelerator::DeviceGuard guard(real.get_device_index());
-  const Tensor x = torch::stable::contiguous(real);
-  const Tensor y = torch::stable::contiguous(fake);
-  const Tensor places = torch::stable::contiguous(samples);
-  const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
-                      places.const_data_ptr<int64_t>()};
-  const int64_t count = x.size(0);
-  Tensor real_out = torch::stable::new_empty(x, {count});
-  Tensor fake_out = torch::stable::new_empty(y, {count});
-  if (count == 0) return {real_out, fake_out};
-  const bool one_block = static_cast<LossForm>(form) == LossForm::kRagan;
-  const unsigned grid = one_block ? 1U : blocks_of(count);
-  with_type(real.scalar_type(), [&](auto* scalar) {
-    using Scalar = std::remove_pointer_t<decltype(scalar)>;
-    using Value = typename Arithmetic<Scalar>::Value;
-    with_form(form, [&](auto constant) {
-      gradient_kernel<decltype(constant)::value, Scalar><<<grid, kThreads, 0, current_stream(x)>>>(
-          logits_of<Scalar>(x, y), labels, gradient.const_data_ptr<Value>(),
-          static_cast<Scalar*>(real_out.mutable_data_ptr()),
-          static_cast<Scalar*>(fake_out.mutable_data_ptr()));
-    });
-  });
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-  return {real_out, fake_out};
+  return {loss, slopes};
 }
 
 Tensor label_targets_cuda(const Tensor& samples, const Tensor& step, int64_t seed, int64_t stream,
@@ -247,7 +192,7 @@ Tensor label_targets_cuda(const Tensor& samples, const Tensor& step, int64_t see
   const LabelRule rule =
       check_labels("label_targets", {real_low, real_high, fake_low, fake_high, swap});
   const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
-  const Tensor places = torch::stable::contiguous(samples);
+  const Tensor places = dense(samples);
   const int64_t count = places.size(0);
   Tensor out = torch::stable::new_empty(places, {2, count}, ScalarType::Float);
   if (count == 0) return out;
@@ -264,6 +209,5 @@ Tensor label_targets_cuda(const Tensor& samples, const Tensor& step, int64_t see
 
 STABLE_TORCH_LIBRARY_IMPL(pokegan, CUDA, library) {
   library.impl("soft_labels", TORCH_BOX(&pokegan::soft_labels_cuda));
-  library.impl("soft_labels_backward", TORCH_BOX(&pokegan::soft_labels_backward_cuda));
   library.impl("label_targets", TORCH_BOX(&pokegan::label_targets_cuda));
 }

@@ -2,8 +2,8 @@
 
 A sample's targets are a pure function of (seed, stream, step, global sample index): a target is
 low + (high - low) U with U uniform in [0, 1), and with probability `swap` it becomes 1 minus that.
-The real and the fake side draw independently. The gradient draws the targets again, so they are
-never stored. Sums are in float64 and in a fixed order.
+The real and the fake side draw independently. The one pass that gives the loss gives its gradient
+too, so targets are never stored and never drawn twice. Sums are in float64 and in a fixed order.
 
 Sources: bce arXiv 1406.2661, lsgan 1611.04076, rgan and ragan 1807.00734 (RSGAN and RaSGAN).
 """
@@ -61,13 +61,13 @@ def soft_labels(
         return soft_labels_reference(
             form, real, fake, samples, step, seed, real_interval, fake_interval, swap, stream
         )
-    loss: Tensor = torch.ops.pokegan.soft_labels(
+    loss: Tensor = _SoftLabels.apply(
         real,
         fake,
         samples,
         _step_tensor(step, samples),
         _signed(seed),
-        stream,
+        int(stream),
         _number(form),
         *real_interval,
         *fake_interval,
@@ -185,6 +185,29 @@ FORMS: dict[str, Callable[[Tensor, Tensor, Target, Target], Tensor]] = {
 _NUMBERS = {name: number for number, name in enumerate(FORMS)}
 
 
+_NO_GRADIENTS = (None,) * 10  # of the arguments after the logits
+
+
+class _SoftLabels(torch.autograd.Function):
+    """Gradient; `torch.library.register_autograd` costs 40 us a call, more than all the rest."""
+
+    @staticmethod
+    def forward(ctx: Any, real: Tensor, fake: Tensor, *rest: Any) -> Tensor:
+        loss, slopes = torch.ops.pokegan.soft_labels.default(real, fake, *rest)
+        ctx.save_for_backward(slopes)
+        ctx.dtype = real.dtype
+        return loss  # type: ignore[no-any-return]  # torch's
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() and gradient.requires_grad:
+            raise RuntimeError("soft_labels: differentiable once, and a second time was asked for")
+        slopes = ctx.saved_tensors[0] * gradient
+        if slopes.dtype != ctx.dtype:
+            slopes = slopes.to(ctx.dtype)
+        return *slopes.unbind(), *_NO_GRADIENTS
+
+
 def _number(form: str) -> int:
     if form not in _NUMBERS:
         raise RuntimeError(f"soft_labels: form must be one of {', '.join(_NUMBERS)}, got {form}")
@@ -241,26 +264,10 @@ def _check_rule(op: str, real: Interval, fake: Interval, swap: float) -> None:
 if _USE.cpu:
 
     @torch.library.register_fake("pokegan::soft_labels")  # type: ignore[untyped-decorator]  # torch's
-    def _fake_loss(real: Tensor, *rest: Any) -> Tensor:
-        wide = real.dtype == torch.float64
-        return real.new_empty((), dtype=torch.float64 if wide else torch.float32)
-
-    @torch.library.register_fake("pokegan::soft_labels_backward")  # type: ignore[untyped-decorator]  # torch's
-    def _fake_gradients(
-        gradient: Tensor, real: Tensor, fake: Tensor, *rest: Any
-    ) -> tuple[Tensor, Tensor]:
-        return real.new_empty(real.shape), fake.new_empty(fake.shape)
+    def _fake_loss(real: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        dtype = torch.float64 if real.dtype == torch.float64 else torch.float32
+        return real.new_empty((), dtype=dtype), real.new_empty((2, real.shape[0]), dtype=dtype)
 
     @torch.library.register_fake("pokegan::label_targets")  # type: ignore[untyped-decorator]  # torch's
     def _fake_targets(samples: Tensor, *rest: Any) -> Tensor:
         return samples.new_empty((2, samples.shape[0]), dtype=torch.float32)
-
-    def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:4])
-        ctx.rule = inputs[4:]
-
-    def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        real, fake = torch.ops.pokegan.soft_labels_backward(gradient, *ctx.saved_tensors, *ctx.rule)
-        return real, fake, *(None for _ in range(10))
-
-    torch.library.register_autograd("pokegan::soft_labels", _gradients, setup_context=_save)
