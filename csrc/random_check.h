@@ -8,6 +8,9 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
+#include <array>
+
 namespace pokegan {
 
 using torch::headeronly::ScalarType;
@@ -20,6 +23,26 @@ inline bool same_device(const Tensor& one, const Tensor& other) {
 // The call of PyTorch's own operator is spared where it would give the tensor back.
 inline Tensor dense(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+// A row-major tensor on the device of `like`, without the detour of new_empty through the
+// dispatcher: beside these kernels that is a large part of a call.
+template <size_t kDims>
+Tensor new_dense(const Tensor& like, const std::array<int64_t, kDims>& sizes, ScalarType dtype) {
+  std::array<int64_t, kDims> strides{};
+  int64_t stride = 1;
+  for (size_t i = kDims; i-- > 0;) {
+    strides[i] = stride;
+    stride *= std::max<int64_t>(sizes[i], 1);
+  }
+  int32_t device_type;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      kDims, sizes.data(), strides.data(),
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)), device_type,
+      like.get_device_index(), &handle));
+  return Tensor(handle);
 }
 
 // What every counted operator is keyed by.

@@ -117,7 +117,7 @@ Tensor fill(const char* op, int64_t seed, int64_t stream, const Tensor& step, co
             int64_t count, ScalarType dtype) {
   check_fill(op, step, samples, count);
   const Tensor places = dense(samples);
-  Tensor out = torch::stable::new_empty(places, {places.size(0), count}, dtype);
+  Tensor out = new_dense<2>(places, {places.size(0), count}, dtype);
   const int64_t jobs = places.size(0) * ((count + 3) / 4);
   if (jobs == 0) return out;
   const RandomKey key = random_key(seed, stream, *step.const_data_ptr<int64_t>());

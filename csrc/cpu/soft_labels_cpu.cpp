@@ -217,8 +217,8 @@ std::tuple<Tensor, Tensor> soft_labels_cpu(const Tensor& real, const Tensor& fak
                       places.const_data_ptr<int64_t>()};
   const ScalarType dtype =
       real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  Tensor loss = torch::stable::new_empty(x, {}, dtype);
-  Tensor slopes = torch::stable::new_empty(x, {2, x.size(0)}, dtype);
+  Tensor loss = new_dense<0>(x, {}, dtype);
+  Tensor slopes = new_dense<2>(x, {2, x.size(0)}, dtype);
   with_types(real.scalar_type(), [&](auto* scalar, auto* value) {
     using Scalar = std::remove_pointer_t<decltype(scalar)>;
     using Value = std::remove_pointer_t<decltype(value)>;
@@ -238,7 +238,7 @@ Tensor label_targets_cpu(const Tensor& samples, const Tensor& step, int64_t seed
       check_labels("label_targets", {real_low, real_high, fake_low, fake_high, swap});
   const Tensor places = dense(samples);
   const int64_t count = places.size(0);
-  Tensor out = torch::stable::new_empty(places, {2, count}, ScalarType::Float);
+  Tensor out = new_dense<2>(places, {2, count}, ScalarType::Float);
   const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), rule,
                       places.const_data_ptr<int64_t>()};
   auto* values = out.mutable_data_ptr<float>();

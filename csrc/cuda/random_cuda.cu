@@ -82,7 +82,7 @@ Tensor fill(const char* op, int64_t seed, int64_t stream, const Tensor& step, co
   const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
   const Tensor places = dense(samples);
   const int64_t rows = places.size(0);
-  Tensor out = torch::stable::new_empty(places, {rows, count}, dtype);
+  Tensor out = new_dense<2>(places, {rows, count}, dtype);
   const int64_t jobs = rows * ((count + 3) / 4);
   if (jobs == 0) return out;
   void* queue = nullptr;

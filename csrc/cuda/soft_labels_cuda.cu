@@ -170,8 +170,8 @@ std::tuple<Tensor, Tensor> soft_labels_cuda(const Tensor& real, const Tensor& fa
                       places.const_data_ptr<int64_t>()};
   const ScalarType dtype =
       real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  Tensor loss = torch::stable::new_empty(x, {}, dtype);
-  Tensor slopes = torch::stable::new_empty(x, {2, x.size(0)}, dtype);
+  Tensor loss = new_dense<0>(x, {}, dtype);
+  Tensor slopes = new_dense<2>(x, {2, x.size(0)}, dtype);
   with_type(real.scalar_type(), [&](auto* scalar) {
     using Scalar = std::remove_pointer_t<decltype(scalar)>;
     using Value = typename Arithmetic<Scalar>::Value;
@@ -194,7 +194,7 @@ Tensor label_targets_cuda(const Tensor& samples, const Tensor& step, int64_t see
   const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
   const Tensor places = dense(samples);
   const int64_t count = places.size(0);
-  Tensor out = torch::stable::new_empty(places, {2, count}, ScalarType::Float);
+  Tensor out = new_dense<2>(places, {2, count}, ScalarType::Float);
   if (count == 0) return out;
   const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
                       places.const_data_ptr<int64_t>()};
