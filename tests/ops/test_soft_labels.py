@@ -16,7 +16,8 @@ needs_extension = pytest.mark.skipif(
 )
 RULE = ((0.85, 0.95), (0.05, 0.15), 0.03)  # smoothing 0.1, noise 0.1, swap 0.03
 WILD = ((0.7, 1.2), (-0.1, 0.3), 0.4)
-TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 2e-6}
+# PyTorch's softplus(x) is x beyond 20, which leaves out 2e-9.
+TOLERANCE = {torch.float32: 2e-6, torch.float64: 3e-9, torch.bfloat16: 2e-6}
 IMPLEMENTATIONS = [soft_labels, soft_labels_reference]
 
 

@@ -11,7 +11,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here"),
 ]
 WILD = ((0.7, 1.2), (-0.1, 0.3), 0.4)
-TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12, torch.bfloat16: 5e-6}
+# PyTorch's softplus(x) is x beyond 20, which leaves out 2e-9.
+TOLERANCE = {torch.float32: 5e-6, torch.float64: 3e-9, torch.bfloat16: 5e-6}
 
 
 @pytest.fixture(autouse=True)
