@@ -24,6 +24,24 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "spectral_scale_backward(Tensor[] gradients, Tensor[] weights, Tensor sigma, Tensor u, "
       "Tensor v, int[] dims) -> Tensor[]");
+
+  // Counted randomness: [B] samples to [B, count]; pure functions of their arguments.
+  library.def(
+      "random_words(int seed, int stream, Tensor step, Tensor samples, int count) -> Tensor");
+  library.def(
+      "random_uniform(int seed, int stream, Tensor step, Tensor samples, int count, "
+      "bool symmetric) -> Tensor");
+  library.def(
+      "random_normal(int seed, int stream, Tensor step, Tensor samples, int count) -> Tensor");
+
+  // The loss, and its derivatives by the logits: [2, N], real and fake.
+  library.def(
+      "soft_labels(Tensor real, Tensor fake, Tensor samples, Tensor step, int seed, int stream, "
+      "int form, float real_low, float real_high, float fake_low, float fake_high, float swap) "
+      "-> (Tensor, Tensor)");
+  library.def(
+      "label_targets(Tensor samples, Tensor step, int seed, int stream, float real_low, "
+      "float real_high, float fake_low, float fake_high, float swap) -> Tensor");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

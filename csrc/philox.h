@@ -46,9 +46,19 @@ POKEGAN_HOST_DEVICE Words4 random_words(const RandomKey& key, uint32_t sample, u
                     static_cast<uint32_t>(key.seed >> 32));
 }
 
+// The seed's bits are taken as they are; stream and step modulo 2^32.
+POKEGAN_HOST_DEVICE RandomKey random_key(int64_t seed, int64_t stream, int64_t step) {
+  return {static_cast<uint64_t>(seed), static_cast<uint32_t>(stream), static_cast<uint32_t>(step)};
+}
+
 // [0, 1), exact: 24 bits fit a float.
 POKEGAN_HOST_DEVICE float uniform_from(uint32_t word) {
-  return static_cast<float>(word >> 8) * (1.0F / 16777216.0F);
+  return static_cast<float>(static_cast<int32_t>(word >> 8)) * (1.0F / 16777216.0F);
+}
+
+// [-1, 1), exact: 2 u - 1 of the uniform u.
+POKEGAN_HOST_DEVICE float symmetric_from(uint32_t word) {
+  return static_cast<float>(static_cast<int32_t>(word >> 8) - 8388608) * (1.0F / 8388608.0F);
 }
 
 }  // namespace pokegan

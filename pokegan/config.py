@@ -98,13 +98,38 @@ class NetworkConfig:
 class ObjectiveConfig:
     """What is optimised."""
 
-    loss: str = setting("bce", "--loss", "adversarial loss", choices=("bce", "lsgan", "hinge"))
+    loss: str = setting(
+        "bce", "--loss", "adversarial loss", choices=("bce", "lsgan", "hinge", "rgan", "ragan")
+    )
     label_smoothing: float = setting(
         0.0,
         "--label-smoothing",
         "a real picture's target is 1 minus this in the discriminator's loss",
         minimum=0.0,
         maximum=0.5,
+    )
+    smooth_fakes: bool = setting(
+        False, "--smooth-fakes", "a fake's target is the label smoothing too, not 0"
+    )
+    label_noise: float = setting(
+        0.0,
+        "--label-noise",
+        "every target moves by up to half of this, for each picture anew",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    label_swap: float = setting(
+        0.0,
+        "--label-swap",
+        "probability that a picture's target t becomes 1 - t",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    real_labels: str = setting(
+        "", "--real-labels", "LOW:HIGH, draw real targets from there, not by smoothing and noise"
+    )
+    fake_labels: str = setting(
+        "", "--fake-labels", "LOW:HIGH, draw fake targets from there, not by smoothing and noise"
     )
     share_fakes: bool = setting(
         False, "--share-fakes", "the same fakes serve the discriminator and the generator"
@@ -227,6 +252,8 @@ class RunConfig:
                 f"--discriminator-steps {self.objective.discriminator_steps} needs "
                 "--no-share-fakes: in most steps there is no generator phase to share with"
             )
+        interval("--real-labels", self.objective.real_labels)
+        interval("--fake-labels", self.objective.fake_labels)
         lengths = (self.length.epochs, self.length.kimg, self.length.steps)
         if sum(value is not None for value in lengths) != 1:
             raise ConfigError("give the run's length by exactly one of --epochs, --kimg, --steps")
@@ -331,6 +358,23 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         changed = dataclasses.replace(getattr(config, part), **{name: value})
         config = dataclasses.replace(config, **{part: changed})
     return config.validated()
+
+
+def interval(flag: str, text: str) -> tuple[float, float] | None:
+    """Return (low, high) of `LOW:HIGH`, or None of an empty text.
+
+    Raises:
+        ConfigError: it is something else, or not -1 <= low <= high <= 2.
+    """
+    if not text:
+        return None
+    try:
+        low, high = (float(end) for end in text.split(":"))
+    except ValueError:
+        raise ConfigError(f"{flag} {text}: LOW:HIGH is wanted, such as 0.7:1.2") from None
+    if not -1 <= low <= high <= 2:
+        raise ConfigError(f"{flag} {text}: -1 <= LOW <= HIGH <= 2 is wanted")
+    return low, high
 
 
 def _kind(hint: Any) -> tuple[type, bool]:

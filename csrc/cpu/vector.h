@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
 // One binary for every x86-64: the loader picks the widest variant that the processor has.
 #define POKEGAN_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
 #else

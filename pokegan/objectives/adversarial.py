@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pokegan.objectives.labels import Labels
 from pokegan.objectives.losses import AdversarialLoss
 from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 
@@ -20,8 +21,7 @@ class AdversarialObjective:
         discriminator: pictures to logits [N].
         latents: (samples [N], step, name of the phase) to latents [N, Z].
         loss: the two sides' losses.
-        label_smoothing: the discriminator's target for real pictures is 1 minus this (one-sided,
-            arXiv 1606.03498).
+        labels: the discriminator's targets; hard ones if None.
         share_fakes: the discriminator's fakes serve the generator's phase too, so the generator
             runs forward once a step.
         discriminator_steps: the generator is updated in one step of so many.
@@ -33,7 +33,7 @@ class AdversarialObjective:
         discriminator: Network,
         latents: LatentSampler,
         loss: AdversarialLoss,
-        label_smoothing: float = 0.0,
+        labels: Labels | None = None,
         share_fakes: bool = False,
         discriminator_steps: int = 1,
     ) -> None:
@@ -41,7 +41,7 @@ class AdversarialObjective:
         self.discriminator = discriminator
         self.latents = latents
         self.loss = loss
-        self.label_smoothing = label_smoothing
+        self.labels = labels or Labels()
         self.share_fakes = share_fakes
         self.discriminator_steps = discriminator_steps
 
@@ -63,7 +63,7 @@ class AdversarialObjective:
         fakes = self._fakes_for_discriminator(inputs)
         real_logits = self.discriminator(inputs.real).float()
         fake_logits = self.discriminator(fakes).float()
-        loss = self.loss.discriminator(real_logits, fake_logits, 1 - self.label_smoothing, 0.0)
+        loss = self.labels.loss(self.loss, real_logits, fake_logits, inputs)
         return PhaseResult(
             loss,
             {
@@ -79,7 +79,7 @@ class AdversarialObjective:
         if fakes is None:
             fakes = self.generator(self.latents(inputs.samples, inputs.step, "generator"))
         logits = self.discriminator(fakes).float()
-        loss = self.loss.generator(logits)
+        loss = self.loss.generator(logits, self._real_logits(inputs, logits))
         return PhaseResult(
             loss,
             {
@@ -87,6 +87,13 @@ class AdversarialObjective:
                 "score/fake_after": logits.detach().sigmoid().mean(),
             },
         )
+
+    def _real_logits(self, inputs: StepInput, fake_logits: Tensor) -> Tensor:
+        """What a relativistic loss compares fakes with; the others do not look."""
+        if not self.loss.relativistic:
+            return fake_logits
+        with torch.no_grad():
+            return self.discriminator(inputs.real).float()
 
     def _fakes_for_discriminator(self, inputs: StepInput) -> Tensor:
         latents = self.latents(inputs.samples, inputs.step, "discriminator")

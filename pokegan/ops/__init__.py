@@ -1,17 +1,20 @@
 """The operators: the Python face of `csrc/`, each with its fake, gradient and plain reference.
 
-Nothing above this floor is imported.
+Nothing above this floor is imported. The random fills are in `pokegan.ops.random`.
 """
 
 from pokegan.ops.batch_gather import batch_gather
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.extension import Status, status
+from pokegan.ops.soft_labels import label_targets, soft_labels
 from pokegan.ops.spectral_norm import spectral_iterate, spectral_scale, spectral_sigma
 
 __all__ = [
     "Status",
     "batch_gather",
     "diff_augment",
+    "label_targets",
+    "soft_labels",
     "spectral_iterate",
     "spectral_scale",
     "spectral_sigma",

@@ -1,17 +1,21 @@
 """Counted randomness: Philox4x32-10 keyed by (seed, stream, step, global sample index).
 
 A number is a pure function of its place, so a run is the same on any count of ranks and after any
-resume. This is the plain PyTorch form; it makes no host synchronisation.
+resume. The compiled operator and the plain PyTorch reference beside it give the same bits: words,
+uniforms and normals. Nothing here waits for the device, and two identical calls are equal.
 
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
 import enum
-import math
 
 import torch
 from torch import Tensor
 
+from pokegan.ops.box_muller import box_muller
+from pokegan.ops.extension import status
+
+_USE = status()  # fixed for the process, so a compiled function sees a constant
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
@@ -60,37 +64,97 @@ def words(seed: int, stream: int, step: Tensor | int, samples: Tensor, count: in
     Args:
         seed: the run's seed in [0, 2^64).
         stream: what the words are for, a `Stream` or another word.
-        step: the step, an int or an int64 scalar on the device of `samples`, in [0, 2^32).
-        samples: [B] int64, global sample indices in [0, 2^32).
+        step: the step, an int or an int64 scalar on the device of `samples`; taken modulo 2^32.
+        samples: [B] int64, global sample indices; taken modulo 2^32.
         count: words a sample.
 
     Returns:
         [B, count] int64 in [0, 2^32). Word i comes from counter (i // 4, sample, step, stream).
+
+    Raises:
+        RuntimeError: `step`, `samples` or `count` has the wrong dtype, shape, device or sign.
     """
+    place = _place(seed, step, samples)
+    if not _is_compiled(samples):
+        return words_reference(seed, stream, place[1], samples, count)
+    out: Tensor = torch.ops.pokegan.random_words(place[0], stream, place[1], samples, count)
+    return out
+
+
+def uniform(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
+    """Return [B, count] float32 uniform in [0, 1): the top 24 bits of each word times 2^-24.
+
+    The arguments are those of `words`.
+    """
+    return _uniform(seed, stream, step, samples, count, symmetric=False)
+
+
+def symmetric_uniform(
+    seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int
+) -> Tensor:
+    """Return [B, count] float32 uniform in [-1, 1): 2 u - 1 of `uniform`, exact."""
+    return _uniform(seed, stream, step, samples, count, symmetric=True)
+
+
+def normal(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
+    """Return [B, count] float32 standard normal by Box-Muller on consecutive pairs of words.
+
+    The arguments are those of `words`. Each value is the exact Box-Muller value of its words to
+    within 1 ulp, and the same bits from the C++, CUDA and reference forms.
+    """
+    place = _place(seed, step, samples)
+    if not _is_compiled(samples):
+        return normal_reference(seed, stream, place[1], samples, count)
+    out: Tensor = torch.ops.pokegan.random_normal(place[0], stream, place[1], samples, count)
+    return out
+
+
+def words_reference(
+    seed: int,
+    stream: Stream,
+    step: Tensor | int,
+    samples: Tensor,
+    count: int,
+    op: str = "random_words",
+) -> Tensor:
+    """Do what `words` does, in plain PyTorch; `op` is named in messages."""
+    step = _place(seed, step, samples)[1]
+    _check(op, step, samples, count)
     blocks = torch.arange((count + 3) // 4, device=samples.device)
     sample = samples[:, None].expand(-1, blocks.shape[0])  # [B, blocks]
-    block = blocks.expand_as(sample)
-    if not isinstance(step, Tensor):
-        step = torch.full((), step, dtype=torch.int64, device=samples.device)
     counter = torch.stack(
-        (block, sample, step.expand_as(sample), torch.full_like(sample, int(stream))), dim=-1
+        (
+            blocks.expand_as(sample),
+            sample,
+            step.expand_as(sample),
+            torch.full_like(sample, int(stream)),
+        ),
+        dim=-1,
     )
     return philox4x32(counter, (seed & _MASK, seed >> 32)).flatten(1)[:, :count]
 
 
-def uniform(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
-    """Return [B, count] float32 uniform in [0, 1): the top 24 bits of each word times 2^-24."""
-    return (words(seed, stream, step, samples, count) >> 8).to(torch.float32) * _UNIT
+def uniform_reference(
+    seed: int,
+    stream: Stream,
+    step: Tensor | int,
+    samples: Tensor,
+    count: int,
+    op: str = "random_uniform",
+) -> Tensor:
+    """Do what `uniform` does, in plain PyTorch; `op` is named in messages."""
+    row = words_reference(seed, stream, step, samples, count, op)
+    return (row >> 8).to(torch.float32) * _UNIT
 
 
-def normal(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
-    """Return [B, count] float32 standard normal by Box-Muller on consecutive pairs of words."""
-    pairs = words(seed, stream, step, samples, count + count % 2).view(len(samples), -1, 2)
-    first = ((pairs[..., 0] >> 8) + 1).to(torch.float32) * _UNIT  # (0, 1]
-    angle = (pairs[..., 1] >> 8).to(torch.float32) * (_UNIT * 2 * math.pi)
-    radius = torch.sqrt(-2 * torch.log(first))
-    both = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
-    return both.flatten(1)[:, :count]
+def normal_reference(
+    seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int
+) -> Tensor:
+    """Do what `normal` does, in plain PyTorch."""
+    even = count + count % 2 if count > 0 else count
+    row = words_reference(seed, stream, step, samples, even, "random_normal")
+    pairs = row.reshape(row.shape[0], row.shape[1] // 2, 2)
+    return torch.stack(box_muller(pairs[..., 0], pairs[..., 1]), dim=-1).flatten(1)[:, :count]
 
 
 def permutation(seed: int, epoch: int, count: int, device: torch.device) -> Tensor:
@@ -99,3 +163,60 @@ def permutation(seed: int, epoch: int, count: int, device: torch.device) -> Tens
     pair = words(seed, Stream.SHUFFLE, epoch, samples, 2)
     # 62 bits: two pictures with the same key are so rare that the stable sort is only for form.
     return torch.sort((pair[:, 0] << 30) ^ (pair[:, 1] >> 2), stable=True).indices
+
+
+def _uniform(
+    seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int, symmetric: bool
+) -> Tensor:
+    place = _place(seed, step, samples)
+    if not _is_compiled(samples):
+        draws = uniform_reference(seed, stream, place[1], samples, count)
+        return draws * 2 - 1 if symmetric else draws
+    out: Tensor = torch.ops.pokegan.random_uniform(
+        place[0], stream, place[1], samples, count, symmetric
+    )
+    return out
+
+
+def _is_compiled(samples: Tensor) -> bool:
+    return _USE.cuda if samples.device.type == "cuda" else _USE.cpu
+
+
+def _place(seed: int, step: Tensor | int, samples: Tensor) -> tuple[int, Tensor]:
+    """Return the seed's bits as an int64, and the step on the device."""
+    if not isinstance(step, Tensor):
+        step = torch.full((), step, dtype=torch.int64, device=samples.device)
+    return (seed if seed < 2**63 else seed - 2**64), step
+
+
+def _check(op: str, step: Tensor, samples: Tensor, count: int) -> None:
+    """Raise what the compiled operators raise, in the same words."""
+    rules = (
+        (
+            samples.dtype == torch.int64 and samples.dim() == 1,
+            "samples must be int64 of the shape [B]",
+        ),
+        (step.dtype == torch.int64 and step.dim() == 0, "step must be an int64 scalar tensor"),
+        (step.device == samples.device, "step must be on the device of samples"),
+        (count >= 0, f"count must not be negative, got {count}"),
+    )
+    for holds, message in rules:
+        if not holds:
+            raise RuntimeError(f"{op}: {message}")
+
+
+if _USE.cpu:
+
+    @torch.library.register_fake("pokegan::random_words")  # type: ignore[untyped-decorator]  # torch's
+    def _fake_words(seed: int, stream: int, step: Tensor, samples: Tensor, count: int) -> Tensor:
+        return samples.new_empty((samples.shape[0], count))
+
+    @torch.library.register_fake("pokegan::random_uniform")  # type: ignore[untyped-decorator]  # torch's
+    def _fake_uniform(
+        seed: int, stream: int, step: Tensor, samples: Tensor, count: int, symmetric: bool
+    ) -> Tensor:
+        return samples.new_empty((samples.shape[0], count), dtype=torch.float32)
+
+    @torch.library.register_fake("pokegan::random_normal")  # type: ignore[untyped-decorator]  # torch's
+    def _fake_normal(seed: int, stream: int, step: Tensor, samples: Tensor, count: int) -> Tensor:
+        return samples.new_empty((samples.shape[0], count), dtype=torch.float32)

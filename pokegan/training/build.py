@@ -9,13 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pokegan.config import LatentConfig, NetworkConfig, OptimizerConfig, RunConfig
+from pokegan.config import (
+    LatentConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RunConfig,
+    interval,
+)
 from pokegan.data.batches import Augmentation, BatchSource, ResidentSource
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from pokegan.networks.layers import init_normal
 from pokegan.objectives.adversarial import AdversarialObjective
+from pokegan.objectives.labels import LabelRule, Labels
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.ops.random import Stream
 from pokegan.training.ema import MovingAverage
@@ -119,9 +127,24 @@ def build_objective(config: RunConfig, networks: dict[str, nn.Module]) -> Advers
         networks["discriminator"],
         latents,
         adversarial_loss(config.objective.loss),
-        config.objective.label_smoothing,
+        Labels(build_label_rule(config.objective), config.training.seed),
         config.objective.share_fakes,
         config.objective.discriminator_steps,
+    )
+
+
+def build_label_rule(objective: ObjectiveConfig) -> LabelRule:
+    """Return how the discriminator's targets are drawn."""
+    rule = LabelRule.smoothed(
+        objective.label_smoothing,
+        objective.label_noise,
+        objective.label_swap,
+        objective.smooth_fakes,
+    )
+    return LabelRule(
+        interval("--real-labels", objective.real_labels) or rule.real,
+        interval("--fake-labels", objective.fake_labels) or rule.fake,
+        rule.swap,
     )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pokegan.config import LatentConfig
 from pokegan.errors import ConfigError
-from pokegan.ops.random import Stream, normal, uniform
+from pokegan.ops.random import Stream, normal, symmetric_uniform, uniform
 
 
 def draw(
@@ -16,7 +16,7 @@ def draw(
     """Return [B, latent.size] float32: N(0, 1), or uniform in [-1, 1)."""
     if latent.distribution == "normal":
         return normal(seed, stream, step, samples, latent.size)
-    return uniform(seed, stream, step, samples, latent.size) * 2 - 1
+    return symmetric_uniform(seed, stream, step, samples, latent.size)
 
 
 def truncate(

@@ -27,6 +27,14 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def relative(one: list[float], other: list[float]) -> list[float]:
+    return [x - y for x, y in zip(one, other, strict=True)]
+
+
+def shifted(values: list[float], by: float) -> list[float]:
+    return [value - by for value in values]
+
+
 DISCRIMINATOR = {
     "bce": lambda real, fake, t: cross_entropy(real, t) + cross_entropy(fake, 0.0),
     "lsgan": lambda real, fake, t: (
@@ -35,11 +43,24 @@ DISCRIMINATOR = {
     "hinge": lambda real, fake, t: (
         mean([max(0, 1 - x) for x in real]) + mean([max(0, 1 + x) for x in fake])
     ),
+    # Both terms of the paper's general form, halved: f1(real - fake) and f2(fake - real).
+    "rgan": lambda real, fake, t: (
+        0.5 * cross_entropy(relative(real, fake), t)
+        + 0.5 * cross_entropy(relative(fake, real), 0.0)
+    ),
+    "ragan": lambda real, fake, t: (
+        cross_entropy(shifted(real, mean(fake)), t) + cross_entropy(shifted(fake, mean(real)), 0.0)
+    ),
 }
 GENERATOR = {
-    "bce": lambda fake: cross_entropy(fake, 1.0),
-    "lsgan": lambda fake: 0.5 * mean([(x - 1) ** 2 for x in fake]),
-    "hinge": lambda fake: -mean(fake),
+    "bce": lambda fake, real: cross_entropy(fake, 1.0),
+    "lsgan": lambda fake, real: 0.5 * mean([(x - 1) ** 2 for x in fake]),
+    "hinge": lambda fake, real: -mean(fake),
+    "rgan": lambda fake, real: mean([-math.log(sigmoid(z)) for z in relative(fake, real)]),
+    "ragan": lambda fake, real: (
+        -mean([math.log(1 - sigmoid(z)) for z in shifted(real, mean(fake))])
+        - mean([math.log(sigmoid(z)) for z in shifted(fake, mean(real))])
+    ),
 }
 
 
@@ -57,8 +78,9 @@ def test_discriminator_side(name: str, target: float) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_generator_side(name: str) -> None:
-    got = adversarial_loss(name).generator(torch.tensor(FAKE).double())
-    assert got.item() == pytest.approx(GENERATOR[name](FAKE), rel=1e-12)
+    real, fake = torch.tensor(REAL).double(), torch.tensor(FAKE).double()
+    got = adversarial_loss(name).generator(fake, real)
+    assert got.item() == pytest.approx(GENERATOR[name](FAKE, REAL), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -67,7 +89,7 @@ def test_gradients_by_finite_differences(name: str) -> None:
     real = torch.tensor(REAL, dtype=torch.float64, requires_grad=True)
     fake = torch.tensor(FAKE, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda r, f: loss.discriminator(r, f, 0.9, 0.0), (real, fake))
-    assert torch.autograd.gradcheck(loss.generator, (fake,))
+    assert torch.autograd.gradcheck(lambda f: loss.generator(f, real.detach()), (fake,))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -75,7 +97,7 @@ def test_extreme_logits_stay_finite(name: str) -> None:
     extreme = torch.tensor([1e4, -1e4])
     loss = adversarial_loss(name)
     assert torch.isfinite(loss.discriminator(extreme, extreme, 1.0, 0.0))
-    assert torch.isfinite(loss.generator(extreme))
+    assert torch.isfinite(loss.generator(extreme, -extreme))
 
 
 def test_whether_targets_matter_is_told_right() -> None:
@@ -85,6 +107,13 @@ def test_whether_targets_matter_is_told_right() -> None:
             real, fake, 0.8, 0.0
         )
         assert bool(differs) == loss.uses_targets
+
+
+def test_with_hard_labels_the_relativistic_loss_is_the_papers() -> None:
+    real, fake = torch.tensor(REAL).double(), torch.tensor(FAKE).double()
+    got = adversarial_loss("rgan").discriminator(real, fake, 1.0, 0.0)
+    expected = -mean([math.log(sigmoid(z)) for z in relative(REAL, FAKE)])
+    assert got.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_unknown_loss_is_refused() -> None:
