@@ -111,7 +111,7 @@ def normal(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count
 
 def words_reference(
     seed: int,
-    stream: Stream,
+    stream: int,
     step: Tensor | int,
     samples: Tensor,
     count: int,
