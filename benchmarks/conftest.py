@@ -36,7 +36,8 @@ def hardware() -> dict[str, str]:
 def pair(benchmark, request) -> Pair:
     """Time `ours` against `theirs` in turns; return the median ratio theirs / ours.
 
-    A call of either does `amount` of `unit`."""
+    A call of either does `amount` of `unit`.
+    """
 
     def run(
         ours: Callable[[], None],

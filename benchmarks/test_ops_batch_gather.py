@@ -30,7 +30,7 @@ def test_ops_batch_gather_against_composed(pair, dtype) -> None:
         picked = images[next(batches)].permute(0, 3, 1, 2).to(dtype).div(127.5).sub(1)
         torch.where(flip.view(-1, 1, 1, 1), picked.flip(3), picked)
 
-    pair(ours, theirs, images=BATCH)
+    pair(ours, theirs, amount=BATCH)
 
 
 @DTYPES
@@ -46,4 +46,4 @@ def test_ops_batch_gather_against_memory_copy(pair, dtype) -> None:
     def copy() -> None:
         next(pieces).clone()
 
-    pair(ours, copy, images=BATCH)
+    pair(ours, copy, amount=BATCH)

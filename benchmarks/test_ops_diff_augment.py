@@ -61,4 +61,4 @@ def test_ops_diff_augment_against_composed(pair, dtype, memory) -> None:
     def theirs() -> None:
         torch.autograd.grad(composed(images), images, gradient)
 
-    pair(ours, theirs, images=BATCH)
+    pair(ours, theirs, amount=BATCH)

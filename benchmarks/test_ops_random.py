@@ -41,4 +41,4 @@ def test_ops_random(pair, name: str, other: str, batch: int) -> None:
     else:
         reference = getattr(random, f"{name}_reference")
         theirs = repeated(lambda: reference(*arguments), calls)
-    pair(repeated(lambda: ours(*arguments), calls), theirs, images=batch * calls)
+    pair(repeated(lambda: ours(*arguments), calls), theirs, amount=batch * calls)

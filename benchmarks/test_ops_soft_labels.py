@@ -58,4 +58,4 @@ def test_ops_soft_labels(pair, form: str, batch: int) -> None:
             COMPOSED[form](real, fake, *composed_targets(batch)).backward()
             real.grad = fake.grad = None
 
-    pair(ours, theirs, images=batch * calls)
+    pair(ours, theirs, amount=batch * calls)

@@ -4,7 +4,7 @@
 #
 #   csrc/tests/check_abi.sh PYTHON...          the first builds; each needs torch and numpy
 #
-# Without arguments: two fresh virtual environments, with torch 2.11 and with the newest (CPU only).
+# Without arguments: two fresh virtual environments, with torch 2.11 and with the newest.
 # Where torch-abi-audit is installed for the first Python, it audits the modules too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -14,8 +14,7 @@ trap 'rm -rf "$work"' EXIT
 
 fresh() { # NAME REQUIREMENT
   python3 -m venv "$work/$1"
-  "$work/$1/bin/pip" install --quiet --index-url https://download.pytorch.org/whl/cpu "$2"
-  "$work/$1/bin/pip" install --quiet numpy ninja "setuptools>=77" wheel
+  "$work/$1/bin/pip" install --quiet "$2" numpy ninja "setuptools>=77" wheel
   pythons+=("$work/$1/bin/python")
 }
 

@@ -9,9 +9,15 @@ from pathlib import Path
 
 import torch
 
-from pokegan.ops import status
+from pokegan.ops import random, spectral_iterate, spectral_scale, spectral_sigma, status
 from pokegan.ops.batch_gather import batch_gather, batch_gather_reference
 from pokegan.ops.diff_augment import diff_augment, diff_augment_reference
+from pokegan.ops.soft_labels import (
+    label_targets,
+    label_targets_reference,
+    soft_labels,
+    soft_labels_reference,
+)
 
 
 def check_batch_gather(device: str) -> None:
@@ -38,14 +44,73 @@ def check_diff_augment(device: str) -> None:
         torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
-CHECKS = {"batch_gather": check_batch_gather, "diff_augment": check_diff_augment}
+def check_random(device: str) -> None:
+    samples, step = torch.arange(7, device=device), torch.tensor(3, device=device)
+    for ours, reference in (
+        (random.words, random.words_reference),
+        (random.uniform, random.uniform_reference),
+        (random.normal, random.normal_reference),
+    ):
+        arguments = (5, random.Stream.LATENT, step, samples, 9)
+        assert torch.equal(ours(*arguments), reference(*arguments))
+
+
+def check_soft_labels(device: str) -> None:
+    samples, step = torch.arange(9, device=device), torch.tensor(3, device=device)
+    rule = ((0.7, 1.2), (0.0, 0.2), 0.3)
+    for form in ("bce", "lsgan", "rgan", "ragan"):
+        real, fake = (torch.randn(9, device=device, requires_grad=True) for _ in range(2))
+        results = []
+        for loss in (soft_labels, soft_labels_reference):
+            value = loss(form, real, fake, samples, step, 5, *rule)
+            results.append((value.detach(), *torch.autograd.grad(value, (real, fake))))
+        torch.testing.assert_close(*results)
+    targets = (label_targets, label_targets_reference)
+    one, two = (function(samples, step, 5, *rule) for function in targets)
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def unit(length: int, device: str) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(length, device=device), dim=0)
+
+
+def check_spectral_norm(device: str) -> None:
+    weights = [torch.randn(5, 3, 2, 2, device=device), torch.randn(4, 7, device=device)]
+    dims = [0, 0]
+    matrices = [weight.flatten(1) for weight in weights]
+    u, v = ([unit(matrix.shape[side], device) for matrix in matrices] for side in (0, 1))
+    factors = spectral_iterate(weights, u, v, dims, iterations=100)
+    largest = torch.stack([torch.linalg.svdvals(matrix)[0] for matrix in matrices])
+    torch.testing.assert_close(factors.sigma, largest, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(spectral_sigma(weights, u, v, dims).sigma, factors.sigma)
+    for weight in weights:
+        weight.requires_grad_()
+    scaled = spectral_scale(weights, factors, dims)
+    for one, weight, sigma in zip(scaled, weights, factors.sigma, strict=True):
+        torch.testing.assert_close(one, weight / sigma)
+    gradients = torch.autograd.grad(sum(one.square().sum() for one in scaled), weights)
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
+
+
+CHECKS = {
+    "batch_gather": check_batch_gather,
+    "diff_augment": check_diff_augment,
+    "random_words": check_random,
+    "random_uniform": check_random,
+    "random_normal": check_random,
+    "soft_labels": check_soft_labels,
+    "label_targets": check_soft_labels,
+    "spectral_iterate": check_spectral_norm,
+    "spectral_sigma": check_spectral_norm,
+    "spectral_scale": check_spectral_norm,
+}
 
 
 def schemas() -> set[str]:
     """Return every operator that the extension defined, but those that only serve a gradient."""
     names = {str(schema.name) for schema in torch._C._jit_get_all_schemas()}
     ours = {name.removeprefix("pokegan::") for name in names if name.startswith("pokegan::")}
-    return {name for name in ours if not name.endswith("_adjoint")}
+    return {name for name in ours if not name.endswith(("_adjoint", "_backward"))}
 
 
 def main() -> int:
@@ -54,7 +119,7 @@ def main() -> int:
     unchecked = schemas() - CHECKS.keys()
     assert not unchecked, f"no smoke check of {sorted(unchecked)}"
     for device in ("cpu", *("cuda",) * (status().cuda and torch.cuda.is_available())):
-        for check in CHECKS.values():
+        for check in dict.fromkeys(CHECKS.values()):
             check(device)
     where = Path(importlib.import_module("pokegan").__file__).parent
     print(f"torch {torch.__version__}: CPU {status().cpu_reason}, CUDA {status().cuda_reason}")

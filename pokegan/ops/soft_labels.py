@@ -194,7 +194,7 @@ class _SoftLabels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor, fake: Tensor, *rest: Any) -> Tensor:
         loss, slopes = torch.ops.pokegan.soft_labels.default(real, fake, *rest)
-        ctx.save_for_backward(slopes)
+        ctx.slopes = slopes  # nobody else holds it, so nobody can change it: nothing to guard
         ctx.dtype = real.dtype
         return loss  # type: ignore[no-any-return]  # torch's
 
@@ -202,7 +202,7 @@ class _SoftLabels(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and gradient.requires_grad:
             raise RuntimeError("soft_labels: differentiable once, and a second time was asked for")
-        slopes = ctx.saved_tensors[0] * gradient
+        slopes = ctx.slopes * gradient
         if slopes.dtype != ctx.dtype:
             slopes = slopes.to(ctx.dtype)
         return *slopes.unbind(), *_NO_GRADIENTS
