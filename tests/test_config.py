@@ -120,4 +120,4 @@ def test_every_flag_is_unique_and_explained() -> None:
 
 def test_a_config_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        recipes.get("hpml").recipe = "other"  # type: ignore[misc]  # that is the point
+        recipes.get("hpml").recipe = "other"

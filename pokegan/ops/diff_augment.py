@@ -252,7 +252,7 @@ if _USE.cpu:
     def _fake(images: Tensor, *_choice: object) -> Tensor:
         return _empty_like(images)
 
-    @torch.library.register_fake("pokegan::diff_augment_adjoint")  # type: ignore[untyped-decorator]
+    @torch.library.register_fake("pokegan::diff_augment_adjoint")  # type: ignore[untyped-decorator]  # torch's
     def _fake_adjoint(gradient: Tensor, *_choice: object) -> Tensor:
         return _empty_like(gradient)
 

@@ -24,7 +24,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes = b"", **fields: ob
 
 
 def _tar(path: Path, mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as archive:
         for name, content in CONTENT.items():
             _add(archive, name, content)
     return path

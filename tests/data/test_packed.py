@@ -108,7 +108,7 @@ def test_another_process_is_sent_the_path_and_not_the_pictures(tmp_path: Path) -
 )
 def test_damage_is_one_clear_line(tmp_path: Path, damage: object, message: str) -> None:
     make(tmp_path / "set")
-    damage(tmp_path / "set")  # type: ignore[operator]
+    damage(tmp_path / "set")
     with pytest.raises(DataError, match=message) as caught:
         PackedImages.open(tmp_path / "set")
     assert "\n" not in str(caught.value)

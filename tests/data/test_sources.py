@@ -154,7 +154,7 @@ def test_pipes_are_never_opened(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 exist on Linux")
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/pika\xff.png"
-    with open(path, "wb") as file:  # noqa: PTH123
+    with open(path, "wb") as file:  # noqa: PTH123  a path of bytes
         file.write(PNG)
     images = prepare(FolderSource(tmp_path), PrepareOptions(8), tmp_path / "set", workers=0)
     assert images.names == ["pika\\xff.png"]

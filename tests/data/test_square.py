@@ -144,4 +144,4 @@ def test_drawn_entries_are_composited_at_size() -> None:
 )
 def test_options_out_of_range_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
-        PrepareOptions(**{"size": 64, field: value})  # type: ignore[arg-type]
+        PrepareOptions(**{"size": 64, field: value})

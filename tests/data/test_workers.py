@@ -42,8 +42,8 @@ def test_results_come_in_order(entries: list[Entry], count: int) -> None:
 
 
 def test_a_picture_that_kills_its_worker_costs_one_picture(entries: list[Entry]) -> None:
-    entries[7] = FileEntry("7", Crash())  # type: ignore[arg-type]
-    entries[8] = FileEntry("8", Crash())  # type: ignore[arg-type]
+    entries[7] = FileEntry("7", Crash())
+    entries[8] = FileEntry("8", Crash())
     got = first_bytes(list(prepare_all(entries, PrepareOptions(8), 2)))
     crashed = "crashed the decoder"
     assert got == [*range(7), crashed, crashed, *range(9, 40)]
@@ -62,8 +62,8 @@ def test_a_picture_that_takes_too_long_is_given_up(entries: list[Entry], trouble
 def test_a_picture_that_took_too_long_has_a_second_try(
     entries: list[Entry], tmp_path: Path
 ) -> None:
-    path = entries[3].path  # type: ignore[union-attr]
-    entries[3] = FileEntry("3", OnceBusy(path, tmp_path / "marker"))  # type: ignore[arg-type]
+    path = entries[3].path
+    entries[3] = FileEntry("3", OnceBusy(path, tmp_path / "marker"))
     options = PrepareOptions(8, seconds_per_picture=0.4)
     assert first_bytes(list(prepare_all(entries, options, 1))) == list(range(40))
     assert (tmp_path / "marker").exists()
@@ -74,8 +74,8 @@ def test_time_in_which_the_worker_does_nothing_does_not_count(
     entries: list[Entry], tmp_path: Path
 ) -> None:
     """As when the machine is busy, or the program was suspended."""
-    path = entries[3].path  # type: ignore[union-attr]
-    entries[3] = FileEntry("3", Slow(path, tmp_path / "marker"))  # type: ignore[arg-type]
+    path = entries[3].path
+    entries[3] = FileEntry("3", Slow(path, tmp_path / "marker"))
     options = PrepareOptions(8, seconds_per_picture=0.5)
     assert first_bytes(list(prepare_all(entries[:5], options, 1))) == list(range(5))
     assert not (tmp_path / "marker").exists()
@@ -109,7 +109,7 @@ def test_memory_of_a_worker_is_bounded(
     pytest.importorskip("resource")
     small = "import pokegan.data.workers as w; w.MEMORY_LIMIT = 100 << 20; w.serve()"
     monkeypatch.setattr(workers, "_CODE", small)
-    large = entries[0].path  # type: ignore[union-attr]
+    large = entries[0].path
     large.write_bytes(saved(Image.new("RGB", (8000, 7500)), "PNG", compress_level=1))
     got = first_bytes(list(prepare_all(entries[:3], PrepareOptions(8), 1)))
     assert got[0] in (

@@ -94,7 +94,7 @@ def test_the_kernels_equal_the_reference(case, iterations) -> None:
     close = {"rtol": 1e-9, "atol": 1e-9}
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, **close)
-    for one, two in zip(sum(ours, []), sum(reference, []), strict=True):  # noqa: RUF017
+    for one, two in zip(sum(ours, []), sum(reference, []), strict=True):  # noqa: RUF017  a few short lists
         torch.testing.assert_close(one, two, **close)
     measured = spectral_sigma(weights, *ours, dims)
     torch.testing.assert_close(measured.sigma, found.sigma, **close)
