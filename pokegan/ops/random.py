@@ -81,7 +81,7 @@ def words(seed: int, stream: int, step: Tensor | int, samples: Tensor, count: in
     return out
 
 
-def uniform(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
+def uniform(seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
     """Return [B, count] float32 uniform in [0, 1): the top 24 bits of each word times 2^-24.
 
     The arguments are those of `words`.
@@ -90,13 +90,13 @@ def uniform(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, coun
 
 
 def symmetric_uniform(
-    seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int
+    seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int
 ) -> Tensor:
     """Return [B, count] float32 uniform in [-1, 1): 2 u - 1 of `uniform`, exact."""
     return _uniform(seed, stream, step, samples, count, symmetric=True)
 
 
-def normal(seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
+def normal(seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
     """Return [B, count] float32 standard normal by Box-Muller on consecutive pairs of words.
 
     The arguments are those of `words`. Each value is the exact Box-Muller value of its words to
@@ -136,7 +136,7 @@ def words_reference(
 
 def uniform_reference(
     seed: int,
-    stream: Stream,
+    stream: int,
     step: Tensor | int,
     samples: Tensor,
     count: int,
@@ -148,7 +148,7 @@ def uniform_reference(
 
 
 def normal_reference(
-    seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int
+    seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int
 ) -> Tensor:
     """Do what `normal` does, in plain PyTorch."""
     even = count + count % 2 if count > 0 else count
@@ -166,7 +166,7 @@ def permutation(seed: int, epoch: int, count: int, device: torch.device) -> Tens
 
 
 def _uniform(
-    seed: int, stream: Stream, step: Tensor | int, samples: Tensor, count: int, symmetric: bool
+    seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int, symmetric: bool
 ) -> Tensor:
     place = _place(seed, step, samples)
     if not _is_compiled(samples):

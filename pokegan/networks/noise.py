@@ -1,0 +1,159 @@
+"""Noise inside networks: dropout, additive and multiplicative noise, from counted randomness.
+
+In eval mode every layer is the identity. In training a layer draws from the `CountedNoise` that
+`attach` gave it, so that a run does not depend on ranks, resumes or graph replays; a network that
+is used on its own draws from PyTorch's generator.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pokegan.errors import ConfigError
+from pokegan.ops import random
+
+Fill = Callable[[int, int, Tensor, Tensor, int], Tensor]
+_FIRST_STREAM = 1 << 16  # streams below it are named in `pokegan.ops.random.Stream`
+_STREAMS_PER_NETWORK = 1 << 16
+
+
+class CountedNoise:
+    """Where the noise layers of one network get their numbers.
+
+    Each draw of a step has a stream of its own: the first layer's first call gets the first one.
+
+    Args:
+        seed: the run's seed.
+        network: number of the network in the run, so that no two share numbers; in [0, 2^15).
+    """
+
+    def __init__(self, seed: int, network: int) -> None:
+        self.seed = seed
+        self.first = _FIRST_STREAM + network * _STREAMS_PER_NETWORK
+        self.next = self.first
+        self.step: Tensor | None = None
+        self.samples: Tensor | None = None
+
+    def begin(self, step: Tensor, samples: Tensor) -> None:
+        """Start a step: [] int64 step and [B] int64 global sample indices, on the device."""
+        self.step, self.samples, self.next = step, samples, self.first
+
+    def uniform(self, batch: int, count: int) -> Tensor:
+        """Return [batch, count] float32 in [0, 1); `batch` is a multiple of the step's samples."""
+        return self._draw(random.uniform, batch, count)
+
+    def normal(self, batch: int, count: int) -> Tensor:
+        """Return [batch, count] float32 of N(0, 1); as `uniform` otherwise."""
+        return self._draw(random.normal, batch, count)
+
+    def _draw(self, fill: Fill, batch: int, count: int) -> Tensor:
+        if self.step is None or self.samples is None:
+            raise RuntimeError("noise was asked for before its first step began")
+        share = self.samples.shape[0]
+        if batch % share:
+            raise RuntimeError(f"a batch of {batch} is no multiple of the step's {share} samples")
+        parts = []
+        for _ in range(batch // share):
+            parts.append(fill(self.seed, self.next, self.step, self.samples, count))
+            self.next += 1
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class _Noise(nn.Module):
+    """A layer that adds or multiplies noise in training and is the identity otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: CountedNoise | None = None
+
+    def _uniform(self, like: Tensor) -> Tensor:
+        if self.counted is None:
+            return torch.rand_like(like, dtype=torch.float32)
+        return _shaped(self.counted.uniform(like.shape[0], like[0].numel()), like)
+
+    def _normal(self, like: Tensor) -> Tensor:
+        if self.counted is None:
+            return torch.randn_like(like, dtype=torch.float32)
+        return _shaped(self.counted.normal(like.shape[0], like[0].numel()), like)
+
+
+class Dropout(_Noise):
+    """Dropout (Srivastava et al., JMLR 2014): values become 0 with probability `p`.
+
+    The others are divided by 1 - p. Args: p in [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ConfigError(f"dropout {p:g}: a probability in [0, 1) is wanted")
+        self.p = p
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, ...] to the same."""
+        if not self.training or self.p == 0:
+            return values
+        return values * self._mask(values)
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows."""
+        return f"p={self.p:g}"
+
+    def _mask(self, values: Tensor) -> Tensor:
+        return ((self._uniform(values) >= self.p) * (1 / (1 - self.p))).to(values.dtype)
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole feature maps (arXiv 1411.4280)."""
+
+    def _mask(self, values: Tensor) -> Tensor:
+        mask = super()._mask(values[:, :, 0, 0])
+        return mask[:, :, None, None]
+
+
+class GaussianNoise(_Noise):
+    """x + sigma n with n of N(0, 1), for each value anew. Args: sigma >= 0."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        if not (sigma >= 0 and math.isfinite(sigma)):
+            raise ConfigError(f"noise {sigma:g}: a number of 0 or more is wanted")
+        self.sigma = sigma
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, ...] to the same."""
+        if not self.training or self.sigma == 0:
+            return values
+        return values + (self.sigma * self._normal(values)).to(values.dtype)
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows."""
+        return f"sigma={self.sigma:g}"
+
+
+class MultiplicativeNoise(GaussianNoise):
+    """x (1 + sigma n) with n of N(0, 1), for each value anew. Args: sigma >= 0."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, ...] to the same."""
+        if not self.training or self.sigma == 0:
+            return values
+        return values * (1 + self.sigma * self._normal(values)).to(values.dtype)
+
+
+def attach(network: nn.Module, counted: CountedNoise | None) -> int:
+    """Let the noise layers of `network` draw from `counted`; return how many there are."""
+    layers = [module for module in network.modules() if isinstance(module, _Noise)]
+    for layer in layers:
+        layer.counted = counted
+    return len(layers)
+
+
+def _shaped(numbers: Tensor, like: Tensor) -> Tensor:
+    """Give [N, count] numbers the shape of `like`; channels vary fastest, as in channels_last."""
+    if like.dim() != 4:
+        return numbers.view(like.shape)
+    n, c, h, w = like.shape
+    return numbers.view(n, h, w, c).permute(0, 3, 1, 2)
