@@ -1,13 +1,12 @@
 """`pokegan train`: a new run, or `--resume` of one."""
 
 import argparse
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pokegan import recipes
+from pokegan.cli.networks import add_networks, given_networks, with_networks
 from pokegan.cli.progress import bar
 from pokegan.config import RESUMABLE, RunConfig, Setting, override, settings
 from pokegan.errors import ConfigError
@@ -35,8 +34,7 @@ def add_parser(
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
     for entry in settings():
         _add_setting(parser, entry, defaults)
-    for network in ("generator", "discriminator"):
-        _add_network(parser, network, defaults)
+    add_networks(parser, defaults)
     parser.set_defaults(run=run)
 
 
@@ -55,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             done = resume(args.resume, changes, print, progress)
     else:
         config = override(recipes.get(args.recipe or recipes.DEFAULT), changes)
-        config = _with_networks(config, args).validated()
+        config = with_networks(config, args).validated()
         with bar("preparing") as progress:
             done = train(config, args.out, print, progress)
     kimg = done.images / 1000
@@ -74,7 +72,9 @@ def _add_setting(parser: argparse.ArgumentParser, entry: Setting, defaults: RunC
     value = entry.value_in(defaults)
     shown = "off" if value is False else "on" if value is True else value
     text = entry.metadata["help"].replace("%", "%%")
-    if value not in (None, ""):
+    if value is None and entry.metadata["unset"]:
+        text += f" (default: {entry.metadata['unset']})"
+    elif value not in (None, ""):
         unit = f" {entry.metadata['unit']}" if entry.metadata["unit"] else ""
         text += f" (default: {shown}{unit})"
     if entry.kind is bool:
@@ -88,51 +88,11 @@ def _add_setting(parser: argparse.ArgumentParser, entry: Setting, defaults: RunC
     )
 
 
-def _add_network(parser: argparse.ArgumentParser, network: str, defaults: RunConfig) -> None:
-    rate = getattr(defaults, f"{network}_optimizer").lr
-    options = dict(getattr(defaults, network).options)
-    parser.add_argument(
-        f"--{network}-lr", type=float, metavar="X", help=f"Adam's learning rate (default: {rate:g})"
-    )
-    parser.add_argument(
-        f"--{network}-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"an option of the network, VALUE as JSON (default: {json.dumps(options)})",
-    )
-
-
-def _with_networks(config: RunConfig, args: argparse.Namespace) -> RunConfig:
-    for name in ("generator", "discriminator"):
-        network, optimizer = getattr(config, name), getattr(config, f"{name}_optimizer")
-        options = dict(network.options)
-        for pair in getattr(args, f"{name}_option"):
-            key, equals, text = pair.partition("=")
-            if not equals:
-                raise ConfigError(f"--{name}-option {pair}: KEY=VALUE is wanted")
-            try:
-                options[key] = json.loads(text)
-            except ValueError:  # a bare word, such as norm=instance
-                options[key] = text
-        rate = getattr(args, f"{name}_lr")
-        parts: dict[str, Any] = {
-            name: dataclasses.replace(network, options=options),
-            f"{name}_optimizer": optimizer
-            if rate is None
-            else dataclasses.replace(optimizer, lr=rate),
-        }
-        config = dataclasses.replace(config, **parts)
-    return config
-
-
 def _check_resume(args: argparse.Namespace, changes: dict[str, Any]) -> None:
     """Refuse what a run cannot change once it has begun."""
     flags = {entry.path: entry.flag for entry in settings()}
     wrong = [flags[path] for path in changes if path not in RESUMABLE]
-    for name in ("generator", "discriminator"):
-        wrong += [f"--{name}-lr"] if getattr(args, f"{name}_lr") is not None else []
-        wrong += [f"--{name}-option"] if getattr(args, f"{name}_option") else []
+    wrong += given_networks(args)
     wrong += ["--out"] if args.out is not None else []
     wrong += [f"the recipe {args.recipe}"] if args.recipe is not None else []
     if wrong:

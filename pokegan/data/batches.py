@@ -5,9 +5,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pokegan.data.packed import PackedImages
+from pokegan.data.options import RGB
+from pokegan.errors import ConfigError
 from pokegan.ops import batch_gather
 from pokegan.ops.random import Stream, permutation, uniform
 
@@ -65,15 +67,16 @@ class ResidentSource:
 
     def __init__(
         self,
-        packed: PackedImages,
+        images: NDArray[np.uint8],
+        background: RGB,
         seed: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.count = len(packed)
-        self.background = packed.background
-        self.images = torch.from_numpy(np.array(packed.images)).to(device)  # [N, H, W, 3] uint8
+        self.count = len(images)
+        self.background = background
+        self.images = torch.from_numpy(np.array(images)).to(device)  # [N, H, W, 3] uint8
         self.seed = seed
         self.dtype = dtype
         self.augmentation = augmentation or Augmentation()
@@ -119,3 +122,17 @@ class ResidentSource:
             return None
         draws = uniform(self.seed, Stream.SHIFT, 0, samples, 2)
         return (draws * (2 * most + 1)).to(torch.int64) - most
+
+
+def split(count: int, holdout: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of the pictures to train on, in order, and of `holdout` kept out.
+
+    Raises:
+        ConfigError: fewer than two pictures would be left to train on.
+    """
+    if count - holdout < 2:
+        raise ConfigError(
+            f"--holdout {holdout}: of {count} pictures at least 2 must stay to train on"
+        )
+    order = permutation(seed, 0, count, torch.device("cpu")).numpy()
+    return np.sort(order[: count - holdout]), np.sort(order[count - holdout :])

@@ -1,107 +1,141 @@
 """The one place where the names in a config become objects."""
 
-import json
-import typing
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pokegan.config import (
-    LatentConfig,
-    NetworkConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    RunConfig,
-    interval,
+from pokegan.augment import AdaptiveAugment, DiffAugment, PictureAugmentation
+from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval
+from pokegan.data.batches import (
+    Augmentation,
+    BatchSource,
+    Recoloured,
+    ResidentSource,
+    split,
 )
-from pokegan.data.batches import Augmentation, BatchSource, ResidentSource
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
-from pokegan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from pokegan.networks.layers import init_normal
+from pokegan.networks.noise import CountedNoise, attach
 from pokegan.objectives.adversarial import AdversarialObjective
+from pokegan.objectives.autoencoding import AutoencodingObjective
 from pokegan.objectives.labels import LabelRule, Labels
 from pokegan.objectives.losses import adversarial_loss
+from pokegan.objectives.phases import Phase
 from pokegan.ops.random import Stream
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import choose_device, choose_precision
 from pokegan.training.latents import draw
+from pokegan.training.networks import build_networks
+from pokegan.training.rates import GENERATOR_SIDE
+from pokegan.training.stages import downscaled
 from pokegan.training.step import EagerStep
 
-GENERATORS: dict[str, Callable[..., nn.Module]] = {"dcgan": DCGANGenerator}
-DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"dcgan": DCGANDiscriminator}
-INIT_STD = 0.02
+HELD_OUT_SEED = 0  # the same pictures are kept out in every run, so that runs compare
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of."""
+    """What a run, or one stage of a growing one, is made of.
+
+    Attributes:
+        device: where everything lives.
+        dtype: of the networks' arithmetic.
+        size: of the pictures in px.
+        networks: by name.
+        optimizers: by the name of the network that each updates.
+        ema: the averaged generator.
+        step: runs a training step.
+        source: the pictures to train on.
+        held_out: [K, 3, size, size] pictures kept out of training in [-1, 1], or None.
+        adaptive: the augmentation whose strength follows the discriminator, or None.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    size: int
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     ema: MovingAverage
     step: EagerStep
     source: BatchSource
+    held_out: Tensor | None
+    adaptive: AdaptiveAugment | None
 
 
-def build(config: RunConfig, packed: PackedImages) -> Parts:
-    """Return the parts of the run that `config` describes, initialised by its seed."""
+def build(
+    config: RunConfig,
+    packed: PackedImages,
+    networks: dict[str, nn.Module] | None = None,
+    size: int | None = None,
+) -> Parts:
+    """Return the parts of the run that `config` describes, initialised by its seed.
+
+    Args:
+        config: all settings.
+        packed: the pictures.
+        networks: to train, instead of new ones.
+        size: of the pictures in px; the config's if None, smaller for a stage of growth.
+    """
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bf16 is there for speed
-    networks = build_networks(config)
+    networks = build_networks(config, size) if networks is None else networks
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
     optimizers = {
-        "generator": build_optimizer(networks["generator"], config.generator_optimizer),
-        "discriminator": build_optimizer(networks["discriminator"], config.discriminator_optimizer),
+        name: build_optimizer(network, _settings(config, name))
+        for name, network in networks.items()
     }
-    objective = build_objective(config, networks)
-    step = EagerStep(networks, optimizers, objective.phases(), dtype == torch.bfloat16, device.type)
-    augmentation = Augmentation(config.data.flip, config.data.shift)
-    source = ResidentSource(packed, config.training.seed, device, dtype, augmentation)
     ema = MovingAverage(networks["generator"], config.training.ema_kimg)
-    return Parts(device, dtype, networks, optimizers, ema, step, source)
+    noise = [CountedNoise(config.training.seed, index) for index in range(len(networks))]
+    used = [
+        own for own, network in zip(noise, networks.values(), strict=True) if attach(network, own)
+    ]
+    adaptive = build_adaptive(config, packed, device)
+    phases = build_phases(config, networks, packed, adaptive)
+    step = EagerStep(
+        networks, optimizers, phases, dtype == torch.bfloat16, device.type, used, adaptive
+    )
+    source, held_out = build_source(config, packed, device, dtype, size or config.data.size)
+    return Parts(
+        device,
+        dtype,
+        size or config.data.size,
+        networks,
+        optimizers,
+        ema,
+        step,
+        source,
+        held_out,
+        adaptive,
+    )
 
 
-def check(config: RunConfig) -> None:
-    """Raise ConfigError for what can be known to be wrong before any picture is touched."""
-    choose_device(config.training.device)
-    build_networks(config)
-    uses_targets = adversarial_loss(config.objective.loss).uses_targets
-    if config.objective.label_smoothing > 0 and not uses_targets:
-        raise ConfigError(
-            f"--loss {config.objective.loss} has no targets to smooth; add --label-smoothing 0"
-        )
-
-
-def build_networks(config: RunConfig) -> dict[str, nn.Module]:
-    """Return the freshly initialised networks, the same for a seed on every device and rank."""
-    random = torch.Generator().manual_seed(config.training.seed)
-    with torch.random.fork_rng(devices=[]):  # what constructors draw is counted too
-        torch.manual_seed(config.training.seed)
-        networks = {
-            "generator": build_generator(config.generator, config.latent, config.data.size),
-            "discriminator": build_discriminator(config.discriminator, config.data.size),
-        }
-    for network in networks.values():
-        init_normal(network, INIT_STD, random)
-    return networks
-
-
-def build_generator(network: NetworkConfig, latent: LatentConfig, size: int) -> nn.Module:
-    """Return the generator that `network` names, on the CPU."""
-    return _construct("generator", GENERATORS, network, {"size": size, "latent_size": latent.size})
-
-
-def build_discriminator(network: NetworkConfig, size: int) -> nn.Module:
-    """Return the discriminator that `network` names, on the CPU."""
-    return _construct("discriminator", DISCRIMINATORS, network, {"size": size})
+def build_source(
+    config: RunConfig, packed: PackedImages, device: torch.device, dtype: torch.dtype, size: int
+) -> tuple[BatchSource, Tensor | None]:
+    """Return the source of training pictures, and those kept out as [K, 3, H, W] in [-1, 1]."""
+    data, seed = config.data, config.training.seed
+    trained, kept_out = split(len(packed), data.holdout, HELD_OUT_SEED)
+    images = packed.images if not len(kept_out) else packed.images[trained]
+    source: BatchSource = ResidentSource(
+        downscaled(images, size),
+        packed.background,
+        seed,
+        device,
+        dtype,
+        Augmentation(data.flip, data.shift * size // data.size),
+    )
+    strengths = (data.brightness, data.contrast, data.saturation, data.hue, data.rotation)
+    if any(strengths):
+        change = PictureAugmentation(*strengths, background=packed.background, seed=seed)
+        source = Recoloured(source, change)
+    if not len(kept_out):
+        return source, None
+    pictures = torch.from_numpy(downscaled(packed.images[kept_out], size)).to(device)
+    return source, pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def build_optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
@@ -111,73 +145,103 @@ def build_optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.opti
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
+        weight_decay=settings.weight_decay,
         fused=True,
     )
 
 
-def build_objective(config: RunConfig, networks: dict[str, nn.Module]) -> AdversarialObjective:
-    """Return the objective over `networks`."""
+def build_phases(
+    config: RunConfig,
+    networks: Mapping[str, nn.Module],
+    background: RGB,
+    adaptive: AdaptiveAugment | None,
+) -> list[Phase]:
+    """Return what a step consists of."""
     streams = {"discriminator": Stream.LATENT, "generator": Stream.GENERATOR_LATENT}
+    seed = config.training.seed
 
     def latents(samples: Tensor, step: Tensor, phase: str) -> Tensor:
-        return draw(config.latent, config.training.seed, streams[phase], step, samples)
+        return draw(config.latent, seed, streams[phase], step, samples)
 
+    if "encoder" in networks:
+        weights = config.autoencoding
+        return AutoencodingObjective(
+            networks["generator"],
+            networks["encoder"],
+            networks["discriminator"],
+            networks["latent_discriminator"],
+            latents,
+            weights.reconstruction,
+            weights.latent_reconstruction,
+            weights.adversarial,
+            weights.latent_adversarial,
+        ).phases()
+    rules = loss_settings(config.objective)
+    augment = adaptive or build_diff_augment(config, background)
     return AdversarialObjective(
         networks["generator"],
         networks["discriminator"],
         latents,
         adversarial_loss(config.objective.loss),
-        Labels(build_label_rule(config.objective), config.training.seed),
+        Labels(build_label_rule(config.objective), seed),
         config.objective.share_fakes,
-        config.objective.discriminator_steps,
+        rules.discriminator_steps,
+        penalties(rules, seed),
+        rules.weight_clip or None,
+        augment,
+        adaptive.observe if adaptive is not None else None,
+    ).phases()
+
+
+def build_diff_augment(config: RunConfig, background: RGB) -> DiffAugment | None:
+    """Return the augmentation of what the discriminator sees, or None."""
+    if not config.objective.diff_augment:
+        return None
+    fill = sum(background) / 3 / 127.5 - 1
+    return DiffAugment(config.objective.diff_augment, config.training.seed, fill)
+
+
+def build_adaptive(
+    config: RunConfig, background: RGB, device: torch.device
+) -> AdaptiveAugment | None:
+    """Return the augmentation whose strength follows the discriminator, or None."""
+    objective = config.objective
+    if objective.ada_target == 0:
+        return None
+    return AdaptiveAugment(
+        config.training.seed, background, objective.ada_target, objective.ada_kimg
+    ).to(device)
+
+
+def loss_settings(objective: ObjectiveConfig) -> LossSettings:
+    """Return penalties, clip and steps: what the loss implies, with what the user says."""
+    return settle(
+        objective.loss,
+        discriminator_steps=objective.discriminator_steps,
+        weight_clip=objective.weight_clip,
+        gradient_penalty=objective.gradient_penalty,
+        gradient_penalty_every=objective.gradient_penalty_every,
+        r1=objective.r1,
+        r1_every=objective.r1_every,
+        r2=objective.r2,
+        r2_every=objective.r2_every,
+        consistency=objective.consistency,
+        consistency_every=objective.consistency_every,
     )
 
 
 def build_label_rule(objective: ObjectiveConfig) -> LabelRule:
     """Return how the discriminator's targets are drawn."""
-    rule = LabelRule.smoothed(
+    implied = settle(objective.loss).labels
+    smoothed = LabelRule.smoothed(
         objective.label_smoothing,
         objective.label_noise,
         objective.label_swap,
         objective.smooth_fakes,
     )
+    rule = implied if implied != LabelRule() else smoothed
     return LabelRule(
         interval("--real-labels", objective.real_labels) or rule.real,
         interval("--fake-labels", objective.fake_labels) or rule.fake,
-        rule.swap,
+        objective.label_swap,
     )
-
-
-def _construct(
-    role: str,
-    known: dict[str, Callable[..., nn.Module]],
-    network: NetworkConfig,
-    given: dict[str, Any],
-) -> nn.Module:
-    """Call a network's constructor, with messages instead of tracebacks for wrong options."""
-    if network.name not in known:
-        raise ConfigError(f"{role} {network.name!r}: choose one of {', '.join(known)}")
-    make = known[network.name]
-    hints = typing.get_type_hints(make.__init__)
-    allowed = set(hints) - set(given) - {"return"}
-    unknown = sorted(set(network.options) - allowed)
-    if unknown:
-        raise ConfigError(
-            f"{role} {network.name} has no option {unknown[0]!r}; it has "
-            f"{', '.join(sorted(allowed))}"
-        )
-    for key, value in network.options.items():
-        _check_option(f"{role} {network.name}: option {key}", hints[key], value)
-    return make(**given, **network.options)
-
-
-def _check_option(what: str, hint: Any, value: Any) -> None:
-    """Refuse a value that the constructor's annotation does not allow."""
-    if hint in (bool, int, str, float):
-        wanted, fits = hint.__name__, type(value) is hint or (hint is float and type(value) is int)
-    else:
-        wanted = "list of whole numbers of 1 and more, such as [64, 32]"
-        fits = isinstance(value, list | tuple) and bool(value)
-        fits = fits and all(type(item) is int and item >= 1 for item in value)
-    if not fits:
-        raise ConfigError(f"{what} is {json.dumps(value)}; a {wanted} is wanted (as JSON)")

@@ -58,13 +58,34 @@ class RunFolder:
         """The averaged generator alone."""
         return self.path / "generator.safetensors"
 
-    def grid(self, epoch: int) -> Path:
-        """The sample grid of an epoch."""
-        return self.samples / f"epoch-{epoch:04d}.png"
+    @property
+    def gradients(self) -> Path:
+        """One JSON object a network and log interval: gradients layer by layer."""
+        return self.path / "gradients.jsonl"
 
-    def grids(self) -> list[Path]:
-        """Every sample grid, in the order of epochs."""
-        return sorted(self.samples.glob("epoch-*.png"), key=lambda path: int(path.stem[6:]))
+    @property
+    def all_samples(self) -> Path:
+        """The samples of all stages of growth over time."""
+        return self.samples / "all_samples.gif"
+
+    def stage(self, index: int, size: int) -> Path:
+        """The folder of sample grids of one stage of growth, counted from 0."""
+        return self.samples / f"stage-{index + 1}-{size}px"
+
+    def grid(self, epoch: int, stage: tuple[int, int] | None = None) -> Path:
+        """The sample grid of an epoch; `stage` is (index, size) of a run that grows."""
+        folder = self.samples if stage is None else self.stage(*stage)
+        return folder / f"epoch-{epoch:04d}.png"
+
+    def grids(self, folder: Path | None = None) -> list[Path]:
+        """Every sample grid, in the order of stages and epochs, or those of one stage's folder."""
+        stages = sorted(self.samples.glob("stage-*-*px"), key=_number)
+        folders = [self.samples, *stages] if folder is None else [folder]
+        return [path for one in folders for path in sorted(one.glob("epoch-*.png"), key=_number)]
+
+    def reconstructions(self, epoch: int) -> Path:
+        """Held-out pictures above what the networks make of them."""
+        return self.path / "reconstructions" / f"epoch-{epoch:04d}.png"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,6 +151,11 @@ def find(path: Path) -> RunFolder:
     if not path.is_dir():
         raise CheckpointError(f"{path}: there is no such run folder")
     return RunFolder(path.resolve() if path.is_symlink() else path)
+
+
+def _number(path: Path) -> int:
+    """Return the first number in a name such as epoch-0012.png or stage-2-32px."""
+    return int(path.stem.split("-")[1])
 
 
 def _default(config: RunConfig) -> Path:

@@ -16,7 +16,8 @@ from pokegan.errors import ConfigError
 from pokegan.files import write_text
 from pokegan.ops import status
 from pokegan.training import checkpoint, run_folder
-from pokegan.training.build import Parts, build, check
+from pokegan.training.build import check
+from pokegan.training.growth import Growth
 from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
@@ -89,8 +90,7 @@ def resume(
 
 def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, resume: bool) -> Run:
     torch.manual_seed(config.training.seed)
-    parts = build(config, packed)
-    trainer = Trainer(config, parts, folder, packed.manifest.checksum)
+    trainer = Trainer(config, Growth(config, packed), folder, packed.manifest.checksum)
     if resume:
         for problem in trainer.resume():
             say(f"note      passed over: {problem}")
@@ -100,7 +100,7 @@ def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, r
                 f"give a longer --steps, --epochs or --kimg"
             )
         write_text(folder.config, config.to_json())
-    for line in _introduction(config, packed, parts, folder, trainer):
+    for line in _introduction(config, packed, folder, trainer):
         say(line)
     return trainer.train()
 
@@ -117,17 +117,20 @@ def _open(config: RunConfig, say: Say, progress: Progress | None) -> PackedImage
 
 
 def _introduction(
-    config: RunConfig, packed: PackedImages, parts: Parts, folder: RunFolder, trainer: Trainer
+    config: RunConfig, packed: PackedImages, folder: RunFolder, trainer: Trainer
 ) -> list[str]:
     """Say what runs where, so that nothing is used or left out silently."""
+    parts = trainer.parts
     device = parts.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
     precision = "bf16" + units if parts.dtype == torch.bfloat16 else "fp32"
-    counts = {name: _parameters(network) for name, network in parts.networks.items()}
+    counts = [
+        f"{name.replace('_', ' ')} {_parameters(network):,} parameters"
+        for name, network in parts.networks.items()
+    ]
     return [
-        f"recipe    {config.recipe}: generator {counts['generator']:,} parameters, "
-        f"discriminator {counts['discriminator']:,}",
+        f"recipe    {config.recipe}: {', '.join(counts)}",
         f"data      {config.data.source}: {len(packed):,} pictures of {packed.size} px"
         + _left_out(packed),
         f"device    {where}, {torch.get_num_threads()} threads, {precision}, "

@@ -1,15 +1,25 @@
-"""One training step: runs a list of phases, each with its own optimiser. No host synchronisation.
+"""One training step: runs a list of phases, each with its own optimisers. No host synchronisation.
 
 Knows networks, optimisers and phases; not what they compute.
 """
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
+
+
+class GradientObserver(Protocol):
+    """Who looks at gradients between a phase's backward pass and its update."""
+
+    def observe(self, name: str, network: nn.Module) -> None:
+        """See the gradients of the network called `name`."""
+        ...
 
 
 class EagerStep:
@@ -21,6 +31,7 @@ class EagerStep:
         phases: in order.
         autocast: bfloat16 autocast for the networks' arithmetic.
         device_type: cpu or cuda.
+        noise: where the networks' noise layers get their numbers.
     """
 
     def __init__(
@@ -30,30 +41,50 @@ class EagerStep:
         phases: Sequence[Phase],
         autocast: bool,
         device_type: str,
+        noise: Sequence[CountedNoise] = (),
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
         self.phases = phases
         self.autocast = autocast
         self.device_type = device_type
+        self.noise = noise
 
-    def __call__(self, inputs: StepInput, number: int) -> dict[str, Tensor]:
+    def __call__(
+        self, inputs: StepInput, number: int, observer: GradientObserver | None = None
+    ) -> dict[str, Tensor]:
         """Run step `number` and return detached scalars to record, on the device."""
         recorded: dict[str, Tensor] = {}
+        for noise in self.noise:
+            noise.begin(inputs.step, inputs.samples)
         for phase in self.phases:
             if (number + 1) % phase.every == 0:
-                recorded.update(self._run(phase, inputs))
+                recorded.update(self._run(phase, inputs, observer))
         return recorded
 
-    def _run(self, phase: Phase, inputs: StepInput) -> Mapping[str, Tensor]:
+    def _run(
+        self, phase: Phase, inputs: StepInput, observer: GradientObserver | None
+    ) -> Mapping[str, Tensor]:
         with _frozen(self.networks[name] for name in phase.frozen):
             with torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast):
                 result = phase.loss(inputs)
             result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:
+            if observer is not None:
+                observer.observe(name, self.networks[name])
             self.optimizers[name].step()
             self.optimizers[name].zero_grad(set_to_none=True)
+            if phase.clip is not None:
+                _clip(self.networks[name], phase.clip)
         return result.recorded
+
+
+@torch.no_grad()
+def _clip(network: nn.Module, bound: float) -> None:
+    """Clamp the weights to [-bound, bound]: the Lipschitz constraint of arXiv 1701.07875."""
+    parameters = list(network.parameters())
+    torch._foreach_clamp_min_(parameters, -bound)
+    torch._foreach_clamp_max_(parameters, bound)
 
 
 @contextlib.contextmanager

@@ -8,30 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pokegan.config import RunConfig
 from pokegan.errors import CheckpointError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
+from pokegan.monitor.gradients import GradientFlow, GradientsWriter, read_gradients
 from pokegan.monitor.memory import peak_memory_bytes
 from pokegan.monitor.progress import Progress
 from pokegan.monitor.stats import StatsWriter, read_stats
 from pokegan.monitor.tensorboard import TensorBoardWriter
 from pokegan.monitor.timing import Timing
+from pokegan.objectives.autoencoding import reconstruction_l1
 from pokegan.objectives.phases import StepInput
-from pokegan.render.animation import save_animation
-from pokegan.render.pictures import make_grid, save_picture
-from pokegan.render.plots import plot_losses, plot_scores
 from pokegan.training import checkpoint
-from pokegan.training.build import Parts
+from pokegan.training.drawing import draw
+from pokegan.training.gallery import Gallery
 from pokegan.training.generator import Generator, GeneratorSpec
+from pokegan.training.growth import Growth
 from pokegan.training.interrupt import Interruption
 from pokegan.training.run_folder import RunFolder
 
 LEAST_STEPS_BETWEEN_SAMPLES = 10
-TENSORBOARD_GRIDS = 25
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Trainer:
 
     Args:
         config: the run's settings.
-        parts: networks, optimisers, step and data.
+        growth: gives the parts of each stage: networks, optimisers, step and data.
         folder: where everything is written.
         data_checksum: identity of the pictures; a resumed run must have the same.
     """
@@ -72,22 +70,25 @@ class Trainer:
     def __init__(
         self,
         config: RunConfig,
-        parts: Parts,
+        growth: Growth,
         folder: RunFolder,
         data_checksum: str,
     ) -> None:
         self.config = config
-        self.parts = parts
+        self.growth = growth
+        self.stage = 0
+        self.parts = growth.build()
         self.folder = folder
         self.data_checksum = data_checksum
         self.batch = config.training.batch
-        self.total = config.length.total_steps(parts.source.count, self.batch)
+        self.total = growth.total
         self.done = 0
         self.seconds = 0.0
         self.sampled_at = -1
         self.saved_at = -1
-        self.shown_at = 0
         self.sums = Accumulator()
+        self.gradients = GradientFlow()
+        self.unobserved: set[str] = set()
         self.timing = Timing()
 
     def resume(self) -> list[str]:
@@ -109,10 +110,15 @@ class Trainer:
                 f"{self.config.data.source} gives now; put them back or start a new run"
             )
         checkpoint.set_aside_newer(self.folder.checkpoints, path)
+        self.stage = state["stage"]
+        if self.stage > 0:
+            self.parts = self.growth.build(self.stage)
         for name, network in self.parts.networks.items():
             network.load_state_dict(state["networks"][name])
             self.parts.optimizers[name].load_state_dict(state["optimizers"][name])
         self.parts.ema.network.load_state_dict(state["ema"])
+        if self.parts.adaptive is not None:
+            self.parts.adaptive.load_state_dict(state["adaptive"])
         self.sums.load(state["sums"], self.parts.device)
         torch.set_rng_state(state["rng"].cpu())
         self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
@@ -124,15 +130,18 @@ class Trainer:
         with (
             Interruption() as interruption,
             StatsWriter(self.folder.stats, self.done) as self.stats,
+            GradientsWriter(self.folder.gradients, self.done or None) as self.layers,
             TensorBoardWriter(self.folder.path, self.done + 1 if self.done else None) as self.board,
             self._progress() as self.progress,
         ):
             if self.board.disabled:
                 self.progress.write(f"TensorBoard is off: {self.board.disabled}")
+            self.gallery = Gallery(self.config, self.folder, self.board, self.total)
             self._sample_if_due()
             self.timing.snapshot_and_reset()
             try:
                 while self.done < self.total and interruption.signal is None:
+                    self._grow_if_due()
                     self._step()
                     self.seconds = time.perf_counter() - start
                     self._record_if_due()
@@ -145,9 +154,9 @@ class Trainer:
                 if self.saved_at != self.done:
                     self.save()
             except DivergedError:
-                self._draw()
+                draw(self.folder)
                 raise
-            self._draw()
+            draw(self.folder)
         stopped = None if finished else signal.Signals(interruption.signal or signal.SIGINT)
         return Run(
             self.folder.path,
@@ -170,6 +179,7 @@ class Trainer:
         with self.timing.part("checkpoint"):
             generator = self._generator()
             networks, optimizers = self.parts.networks, self.parts.optimizers
+            adaptive = self.parts.adaptive
             state: dict[str, Any] = {
                 "config": self.config.to_json(),
                 "data": self.data_checksum,
@@ -178,6 +188,8 @@ class Trainer:
                 "networks": {name: network.state_dict() for name, network in networks.items()},
                 "optimizers": {name: one.state_dict() for name, one in optimizers.items()},
                 "ema": self.parts.ema.network.state_dict(),
+                "stage": self.stage,
+                "adaptive": None if adaptive is None else adaptive.state_dict(),
                 "generator_spec": generator.spec.to_json(),
                 "sums": self.sums.state(),
                 "rng": torch.get_rng_state(),
@@ -187,18 +199,42 @@ class Trainer:
             generator.save(self.folder.weights)
             self.saved_at = self.done
 
+    def _grow_if_due(self) -> None:
+        """Go on with the parts of the next stage when this one is over."""
+        while self.growth.index(self.done) > self.stage:
+            if self.sampled_at >= 0:
+                self._sample()
+            self.stage += 1
+            self.parts = self.growth.grow(self.parts, self.stage)
+            self.growth.prepare(self.parts, self.stage, self.done)
+            self.sampled_at = -1
+            self._sample()
+
     def _step(self) -> None:
         with self.timing.part("data"):
             batch = self.parts.source.batch(self.done * self.batch, self.batch)
             number = torch.full((), self.done, dtype=torch.int64, device=self.parts.device)
         with self.timing.part("step"):
             inputs = StepInput(batch.images, batch.samples, number)
-            self.sums.add(self.parts.step(inputs, self.done))
+            self.growth.prepare(self.parts, self.stage, self.done)
+            if self._is_logged(self.done + 1):
+                self.unobserved = set(self.parts.networks)
+            observer = self if self.unobserved else None
+            self.sums.add(self.parts.step(inputs, self.done, observer))
             self.done += 1
             self.parts.ema.update(self.done * self.batch, self.batch)
 
+    def observe(self, name: str, network: torch.nn.Module) -> None:
+        """Take a network's gradients, once for every line in the records."""
+        if name in self.unobserved:
+            self.unobserved.discard(name)
+            self.gradients.observe(name, network)
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self.config.output.log_every == 0 or step == self.total
+
     def _record_if_due(self) -> None:
-        if self.done % self.config.output.log_every and self.done != self.total:
+        if not self._is_logged(self.done):
             self.progress.update(self.done * self.batch)
             return
         with self.timing.part("logging"):
@@ -211,11 +247,19 @@ class Trainer:
                 "seconds": self.seconds,
                 **means,
             }
+            rates = self.growth.rates.at(self.done - 1)
+            facts |= {f"lr/{side}": rate for side, rate in rates.items()}
+            observed = self.gradients.read()
+            facts |= {f"gradient/{name}": one.norm for name, one in observed.items()}
+            self.layers.write(self.done, images / 1000, observed)
             shares = self.timing.snapshot_and_reset()
             facts |= {f"share/{name}": value for name, value in shares.items()}
             facts["memory/peak_bytes"] = peak_memory_bytes()
             self.stats.write(self.done, facts)
-            self.board.scalars(self.done, means)
+            shown = ("loss/", "score/", "penalty/", "augment/", "lr/", "gradient/", "held_out/")
+            self.board.scalars(
+                self.done, {name: value for name, value in facts.items() if name.startswith(shown)}
+            )
             losses = {name: value for name, value in means.items() if name.startswith("loss/")}
             self.progress.update(images, losses)
 
@@ -236,23 +280,18 @@ class Trainer:
             return
         self._check_finite()
         with self.timing.part("sampling"):
-            pictures = self._generator().sample(
-                self.config.output.samples, seed=self.config.training.seed
-            )
-            grid = make_grid(pictures)
             # Between two epochs the picture gets the number of the one that has begun.
             unfinished = -(-self.done * self.batch // self.parts.source.count)
             epoch = unfinished if self.done == self.total else self._epoch()
-            save_picture(grid, self.folder.grid(epoch))
-            self._show_in_tensorboard(grid)
+            self.gallery.show(
+                self.done,
+                epoch,
+                self._generator(),
+                self.parts.networks,
+                self.parts.held_out,
+                self.growth.stage(self.stage),
+            )
             self.sampled_at = self.done
-
-    def _show_in_tensorboard(self, grid: NDArray[np.uint8]) -> None:
-        """Show the first grid, the last and some between; every grid is a file already."""
-        waited = self.done - self.shown_at >= self.total / TENSORBOARD_GRIDS
-        if self.done in (0, self.total) or waited:
-            self.board.picture(self.done, "samples", grid)
-            self.shown_at = self.done
 
     def _check_finite(self) -> None:
         self._check(self.sums.peek())
@@ -268,20 +307,12 @@ class Trainer:
                 f"learning rates ({where})"
             )
 
-    def _draw(self) -> None:
-        """Draw the plots and the animation from what is on disk."""
-        records = read_stats(self.folder.stats)
-        plot_losses(records, self.folder.plots / "losses.png")
-        plot_scores(records, self.folder.plots / "scores.png")
-        if self.folder.grids():
-            save_animation(self.folder.grids(), self.folder.animation)
-
     def _generator(self) -> Generator:
         config = self.config
         spec = GeneratorSpec(
             config.generator,
             config.latent,
-            config.data.size,
+            self.parts.size,
             config.recipe,
             config.training.seed,
             self.done * self.batch / 1000,
