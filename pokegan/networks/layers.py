@@ -1,6 +1,7 @@
 """What several networks share: norms, activations, initialisation, the ladder of sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,25 +9,56 @@ from torch import Tensor, nn
 from pokegan.errors import ConfigError
 from pokegan.networks.spectral_norm import spectral_norms
 
+NORMS = ("batch", "instance", "layer", "lrn", "spectral", "none")
+ACTIVATIONS = ("relu", "lrelu")
+INITIALISATIONS = ("normal", "xavier", "kaiming")
+INIT_STD = 0.02  # DCGAN's
+INIT_SLOPE = 0.2  # of the leaky ReLU that kaiming's gain counts on
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d)
+_NORMS = (*_BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
+
 
 def norm_layer(name: str, channels: int) -> nn.Module | None:
-    """Return the norm called `name` for `channels` feature maps, or None for `none`."""
-    if name in ("none", "spectral"):  # a spectral norm sits in the convolutions
-        return None
+    """Return the norm called `name` for feature maps [N, channels, H, W], or None.
+
+    - batch: over N, H, W (arXiv 1502.03167), with learned weight and bias a channel.
+    - instance: over H, W (arXiv 1607.08022), with learned weight and bias a channel.
+    - layer: over channels, H, W (arXiv 1607.06450), with learned weight and bias a channel.
+    - lrn: local response over 5 neighbouring channels (AlexNet, section 3.3), with PyTorch's
+      k = 1 and alpha / 5 = 2e-5, so that small responses pass unchanged.
+    - spectral, none: None; a spectral norm sits in the convolutions, see `spectral_norm_`.
+
+    Raises:
+        ConfigError: there is no such norm.
+    """
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
-    raise ConfigError(f"norm {name!r}: choose one of batch, instance, spectral, none")
+    if name == "layer":
+        return nn.GroupNorm(1, channels)
+    if name == "lrn":
+        return nn.LocalResponseNorm(5)
+    if name in ("none", "spectral"):
+        return None
+    raise ConfigError(f"norm {name!r}: choose one of {', '.join(NORMS)}")
 
 
-def activation_layer(name: str) -> nn.Module:
-    """Return the activation called `name`: relu, or lrelu with the slope 0.2 of DCGAN."""
+def activation_layer(name: str, slope: float = 0.2, inplace: bool = True) -> nn.Module:
+    """Return the activation called `name`: relu, or lrelu with `slope` below zero.
+
+    Raises:
+        ConfigError: there is no such activation, or `slope` is not in [0, 1).
+    """
+    if not 0 <= slope < 1:
+        raise ConfigError(f"slope {slope:g}: a leaky ReLU's slope is at least 0 and below 1")
     if name == "relu":
-        return nn.ReLU(inplace=True)
+        return nn.ReLU(inplace=inplace)
     if name == "lrelu":
-        return nn.LeakyReLU(0.2, inplace=True)
-    raise ConfigError(f"activation {name!r}: choose one of relu, lrelu")
+        return nn.LeakyReLU(slope, inplace=inplace)
+    raise ConfigError(f"activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
 
 
 def ladder(size: int, base: int, channels: Sequence[int]) -> tuple[int, ...]:
@@ -49,17 +81,60 @@ def ladder(size: int, base: int, channels: Sequence[int]) -> tuple[int, ...]:
     return (*widest, *channels)[-doublings:]
 
 
+def initialise(network: nn.Module, name: str, generator: torch.Generator) -> None:
+    """Draw the network's weights anew, in place, and set its biases to 0.
+
+    - normal: weights N(0, 0.02), norms' weights N(1, 0.02), as in DCGAN (arXiv 1511.06434).
+    - xavier: weights uniform with gain 1 (Glorot and Bengio 2010, eq. 16), norms' weights 1.
+    - kaiming: weights N(0, 2 / ((1 + 0.2^2) fan_out)) (arXiv 1502.01852, eq. 14 with the slope
+      of eq. 15), norms' weights 1.
+
+    A fan is counted as PyTorch counts it: for a transposed convolution fan_out is that of the
+    convolution it transposes. Spectral norms start anew on the new weights. Parameters of other
+    modules, such as the gain of an attention layer, stay.
+
+    Args:
+        network: on the CPU.
+        name: normal, xavier or kaiming.
+        generator: of the draws, on the CPU.
+
+    Raises:
+        ConfigError: there is no such initialisation.
+    """
+    if name == "normal":
+        init_normal(network, INIT_STD, generator)
+    elif name == "xavier":
+        _initialise(network, partial(nn.init.xavier_uniform_, generator=generator), generator)
+    elif name == "kaiming":
+        draw = partial(nn.init.kaiming_normal_, a=INIT_SLOPE, mode="fan_out", generator=generator)
+        _initialise(network, draw, generator)
+    else:
+        raise ConfigError(f"--init {name}: choose one of {', '.join(INITIALISATIONS)}")
+
+
 def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> None:
     """Initialise as DCGAN does (arXiv 1511.06434): weights N(0, std), norms' weights N(1, std).
 
     Biases become 0; a spectral norm starts anew on the new weights. The draws come from
     `generator`, a CPU generator.
     """
+    weights = partial(nn.init.normal_, mean=0.0, std=std, generator=generator)
+    scales = partial(nn.init.normal_, mean=1.0, std=std, generator=generator)
+    _initialise(network, weights, generator, scales)
+
+
+def _initialise(
+    network: nn.Module,
+    weights: Callable[[Tensor], object],
+    generator: torch.Generator,
+    scales: Callable[[Tensor], object] = nn.init.ones_,
+) -> None:
+    """Fill weights and norms' weights by these functions, biases by 0; reset spectral norms."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(_own_weight(module), 0.0, std, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d):
-            nn.init.normal_(module.weight, 1.0, std, generator=generator)
+        if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+            weights(_own_weight(module))
+        elif isinstance(module, _NORMS) and module.weight is not None:
+            scales(module.weight)
         else:
             continue
         if module.bias is not None:
