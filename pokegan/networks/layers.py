@@ -33,6 +33,7 @@ def norm_layer(name: str, channels: int) -> nn.Module | None:
     Raises:
         ConfigError: there is no such norm.
     """
+    one_of("norm", name, NORMS)
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "instance":
@@ -41,9 +42,7 @@ def norm_layer(name: str, channels: int) -> nn.Module | None:
         return nn.GroupNorm(1, channels)
     if name == "lrn":
         return nn.LocalResponseNorm(5)
-    if name in ("none", "spectral"):
-        return None
-    raise ConfigError(f"norm {name!r}: choose one of {', '.join(NORMS)}")
+    return None
 
 
 def activation_layer(name: str, slope: float = 0.2, inplace: bool = True) -> nn.Module:
@@ -54,31 +53,37 @@ def activation_layer(name: str, slope: float = 0.2, inplace: bool = True) -> nn.
     """
     if not 0 <= slope < 1:
         raise ConfigError(f"slope {slope:g}: a leaky ReLU's slope is at least 0 and below 1")
-    if name == "relu":
-        return nn.ReLU(inplace=inplace)
-    if name == "lrelu":
-        return nn.LeakyReLU(slope, inplace=inplace)
-    raise ConfigError(f"activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
+    one_of("activation", name, ACTIVATIONS)
+    return nn.ReLU(inplace) if name == "relu" else nn.LeakyReLU(slope, inplace)
 
 
-def ladder(size: int, base: int, channels: Sequence[int]) -> tuple[int, ...]:
+def one_of(option: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ConfigError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{option} {value!r}: choose one of {', '.join(map(str, choices))}")
+
+
+def ladder(size: int, base: int, channels: Sequence[int], extra: int = 0) -> tuple[int, ...]:
     """Return channel counts for each resolution from `base` to `size / 2`, widest first.
 
     `channels` is the list for some size; the end near the picture is kept. A larger size repeats
-    the widest entry in front, a smaller one leaves the widest out.
+    the widest entry in front, a smaller one leaves the widest out. `extra` counts what a network
+    has besides: layers that do not change the resolution.
 
     Raises:
-        ConfigError: `size` is not `base` times a power of two.
+        ConfigError: `size` is not `base` times a power of two, or `base` is below 2.
     """
+    if base < 2:
+        raise ConfigError(f"base {base}: the smallest feature map is at least 2 px wide")
     doublings = (size // base).bit_length() - 1
-    if size != base << doublings or doublings < 1:
-        near = sorted({base << max(1, doublings), base << (doublings + 1)})
+    if size != base << max(0, doublings) or doublings < 1:
+        near = sorted({base << max(1, doublings), base << max(1, doublings + 1)})
         raise ConfigError(
             f"--size {size}: this network makes {base} px times a power of two; "
             f"the nearest are {' and '.join(map(str, near))}"
         )
-    widest = [channels[0]] * max(0, doublings - len(channels))
-    return (*widest, *channels)[-doublings:]
+    count = doublings + extra
+    return (*[channels[0]] * (count - len(channels)), *channels)[-count:]
 
 
 def initialise(network: nn.Module, name: str, generator: torch.Generator) -> None:
@@ -101,15 +106,14 @@ def initialise(network: nn.Module, name: str, generator: torch.Generator) -> Non
     Raises:
         ConfigError: there is no such initialisation.
     """
+    one_of("--init", name, INITIALISATIONS)
     if name == "normal":
         init_normal(network, INIT_STD, generator)
     elif name == "xavier":
         _initialise(network, partial(nn.init.xavier_uniform_, generator=generator), generator)
-    elif name == "kaiming":
+    else:
         draw = partial(nn.init.kaiming_normal_, a=INIT_SLOPE, mode="fan_out", generator=generator)
         _initialise(network, draw, generator)
-    else:
-        raise ConfigError(f"--init {name}: choose one of {', '.join(INITIALISATIONS)}")
 
 
 def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> None:

@@ -135,16 +135,19 @@ class SpectralNorm:
         """Whether the layers are in training mode."""
         return bool(self._parts[0][0].training)
 
+    def vectors(self) -> list[Tensor]:
+        """Return u and v of every layer, the buffers themselves."""
+        return [vector for part in self._parts for vector in part[0].buffers()]
+
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Draw new vectors and warm them up on the weights as they are."""
-        for part in self._parts:
-            for vector in part[0].buffers():
-                drawn = torch.randn(
-                    vector.shape,
-                    generator=generator,
-                    device=generator.device if generator else None,
-                )
-                vector.copy_(F.normalize(drawn.to(vector), dim=0, eps=self.eps))
+        for vector in self.vectors():
+            drawn = torch.randn(
+                vector.shape,
+                generator=generator,
+                device=generator.device if generator else None,
+            )
+            vector.copy_(F.normalize(drawn.to(vector), dim=0, eps=self.eps))
         spectral_iterate(*self._arguments(), _WARM_UP, self.eps)
         self.forget()
 

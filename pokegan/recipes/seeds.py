@@ -44,7 +44,7 @@ def gan_pokemon_dcgan() -> RunConfig:
         data=DataConfig(size=64, flip=True),
         latent=LatentConfig(size=100),
         generator=NetworkConfig(
-            "dcgan", {"channels": [512, 256, 128, 64], "activation": "lrelu", "dropout_first": 0.5}
+            "dcgan", {"channels": [512, 256, 128, 64], "activation": "lrelu", "dropout": 0.5, "dropout_first": True}
         ),
         discriminator=NetworkConfig("dcgan", {"channels": [64, 128, 256, 512], "norm": "none"}),
         objective=ObjectiveConfig(loss="bce"),
@@ -67,8 +67,8 @@ def gan_pokemon_resnet() -> RunConfig:
     return dataclasses.replace(
         gan_pokemon_dcgan(),
         recipe="gan-pokemon-resnet",
-        generator=NetworkConfig("resnet", {"channels": 64}, init="xavier"),
-        discriminator=NetworkConfig("resnet", {"channels": 64}, init="xavier"),
+        generator=NetworkConfig("resnet", {"channels": [64, 64, 64, 64]}, init="xavier"),
+        discriminator=NetworkConfig("resnet", {"channels": [64, 64, 64, 64]}, init="xavier"),
     )
 
 
@@ -79,8 +79,16 @@ def dcgan_fc() -> RunConfig:
         recipe="dcgan-fc",
         data=DataConfig(size=64, flip=False),
         latent=LatentConfig(size=100, distribution="uniform"),
-        generator=NetworkConfig("dcgan-fc"),
-        discriminator=NetworkConfig("dcgan-fc"),
+        generator=NetworkConfig(
+            "dcgan",
+            {
+                "channels": [512, 256, 128, 64, 32],
+                "stem": "linear",
+                "norm_first": False,
+                "last_stride": 1,
+            },
+        ),
+        discriminator=NetworkConfig("dcgan", {"channels": [32, 64, 128, 256], "head": "linear"}),
         objective=ObjectiveConfig(loss="bce", label_smoothing=0.1),
         generator_optimizer=adam,
         discriminator_optimizer=adam,
@@ -93,7 +101,22 @@ def dcgan_fc_128() -> RunConfig:
     """PokemonGAN at 128 px: wider, one more layer."""
     base = dcgan_fc()
     return dataclasses.replace(
-        base, recipe="dcgan-fc-128", data=dataclasses.replace(base.data, size=128)
+        base,
+        recipe="dcgan-fc-128",
+        data=dataclasses.replace(base.data, size=128),
+        generator=NetworkConfig(
+            "dcgan",
+            {**base.generator.options, "channels": [1024, 512, 256, 128, 64], "base": 8},
+        ),
+        discriminator=NetworkConfig(
+            "dcgan",
+            {
+                "channels": [64, 128, 256, 512, 1024],
+                "head": "linear",
+                "keep_side": True,
+                "base": 8,
+            },
+        ),
     )
 
 

@@ -5,13 +5,16 @@ import copy
 import torch
 from torch import nn
 
+from pokegan.networks.spectral_norm import spectral_norms
+
 
 class MovingAverage:
     """An exponential moving average of a network's weights and of its buffers.
 
     The half-life is in pictures seen and grows with the run, at most 5 % of what was seen so far,
     so that the first weights are forgotten quickly (as in arXiv 1912.04958's training code, where
-    the same ramp is used).
+    the same ramp is used). The vectors of a spectral norm are copied: a mean of unit vectors is
+    shorter than 1 and would give too small a norm.
 
     Args:
         network: what is averaged.
@@ -37,7 +40,8 @@ class MovingAverage:
     def _pair(
         self, network: nn.Module
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Return what is averaged, from what, and the integer buffers that are only copied."""
+        """Return what is averaged, from what, and the buffers that are only copied."""
+        vectors = {id(v) for norm in spectral_norms(self.network) for v in norm.vectors()}
         pairs = list(
             zip(
                 [*self.network.parameters(), *self.network.buffers()],
@@ -45,6 +49,7 @@ class MovingAverage:
                 strict=True,
             )
         )
-        floating = [(a, b.detach()) for a, b in pairs if a.is_floating_point()]
-        others = [(a, b) for a, b in pairs if not a.is_floating_point()]
+        mean = [a.is_floating_point() and id(a) not in vectors for a, _ in pairs]
+        floating = [(a, b.detach()) for (a, b), one in zip(pairs, mean, strict=True) if one]
+        others = [pair for pair, one in zip(pairs, mean, strict=True) if not one]
         return [a for a, _ in floating], [b for _, b in floating], others

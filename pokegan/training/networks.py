@@ -12,10 +12,14 @@ from pokegan.config import LatentConfig, NetworkConfig, RunConfig
 from pokegan.errors import ConfigError
 from pokegan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from pokegan.networks.layers import initialise
+from pokegan.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 Make = Callable[..., nn.Module]
-GENERATORS: dict[str, Make] = {"dcgan": DCGANGenerator}
-DISCRIMINATORS: dict[str, Make] = {"dcgan": DCGANDiscriminator}
+GENERATORS: dict[str, Make] = {"dcgan": DCGANGenerator, "resnet": ResNetGenerator}
+DISCRIMINATORS: dict[str, Make] = {
+    "dcgan": DCGANDiscriminator,
+    "resnet": ResNetDiscriminator,
+}
 ENCODERS: dict[str, Make] = {}
 LATENT_DISCRIMINATORS: dict[str, Make] = {}
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pokegan.networks.spectral_norm import spectral_norm_, spectral_norms
 from pokegan.training.ema import MovingAverage
 
 
@@ -68,3 +69,16 @@ def test_an_average_of_a_constant_is_the_constant(seen: int) -> None:
     average = MovingAverage(source, half_life_kimg=1.0)
     average.update(seen, 64)
     torch.testing.assert_close(average.network[0].weight, source[0].weight, rtol=0, atol=1e-7)
+
+
+def test_the_average_of_a_turning_weight_keeps_a_spectral_norm_of_one() -> None:
+    network = nn.Linear(2, 2, bias=False)
+    (norm,) = spectral_norms(spectral_norm_(network))
+    weight = network.parametrizations.weight.original.detach()
+    weight.copy_(torch.tensor([1.0, 0.2]).diag())
+    norm.reset(torch.Generator().manual_seed(1))
+    average = MovingAverage(network, 0.01)
+    weight.copy_(torch.tensor([0.2, 1.0]).diag())
+    norm.reset(torch.Generator().manual_seed(2))
+    average.update(1000, 10)  # a half-life: the mean of both weights is 0.6 on the diagonal
+    torch.testing.assert_close(average.network.weight, torch.eye(2), rtol=1e-4, atol=1e-4)
