@@ -1,30 +1,50 @@
-"""Generator against discriminator: two phases a step."""
+"""Generator against discriminator: a phase each, and one for every lazy penalty between them."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from pokegan.objectives.labels import Labels
 from pokegan.objectives.losses import AdversarialLoss
+from pokegan.objectives.penalties import Penalty, Seen
 from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 
 Network = Callable[[Tensor], Tensor]
 LatentSampler = Callable[[Tensor, Tensor, str], Tensor]
+Augment = Callable[[Tensor, Tensor, Tensor, str], Tensor]
 
 
 class AdversarialObjective:
     """The two-player game of arXiv 1406.2661 with any pair of losses.
 
+    A penalty of every step is a term of the discriminator's loss: one update for both. A lazy one
+    (`every` > 1) is a phase with an update of its own and `every` times its weight, as in arXiv
+    1912.04958 (appendix B, without its small change to Adam's settings); it sees the pictures that
+    the discriminator's phase of that step saw. So a phase does the same whenever it runs.
+
+    Recorded: `loss/discriminator` (without penalties, so that runs with and without compare),
+    `loss/generator`, `penalty/<name>` (weight included, `every` not), and mean scores:
+    `score/real` D(x) and `score/fake` D(G(z)) before the discriminator's update,
+    `score/fake_after` the D(G(z)) that the generator meets after it. `AdversarialLoss.score` says
+    what a score is.
+
     Args:
         generator: latents [N, Z] to pictures [N, 3, H, W].
-        discriminator: pictures to logits [N].
+        discriminator: pictures to logits [N]; with penalties not compiled on its own, for no
+            compiled graph can be differentiated twice.
         latents: (samples [N], step, name of the phase) to latents [N, Z].
         loss: the two sides' losses.
         labels: the discriminator's targets; hard ones if None.
         share_fakes: the discriminator's fakes serve the generator's phase too, so the generator
-            runs forward once a step.
+            runs forward once a step. Not together with `discriminator_steps` > 1.
         discriminator_steps: the generator is updated in one step of so many.
+        penalties: on the discriminator.
+        weight_clip: bound of the discriminator's parameters after each of its updates, or None.
+        augment: (pictures [N, 3, H, W], step, samples [N], role) to pictures of that shape, right
+            before the discriminator; role is real, fake, or generator for the fakes of the
+            generator's phase, through which gradients pass. None for no augmentation.
     """
 
     def __init__(
@@ -36,6 +56,9 @@ class AdversarialObjective:
         labels: Labels | None = None,
         share_fakes: bool = False,
         discriminator_steps: int = 1,
+        penalties: Sequence[Penalty] = (),
+        weight_clip: float | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -44,11 +67,32 @@ class AdversarialObjective:
         self.labels = labels or Labels()
         self.share_fakes = share_fakes
         self.discriminator_steps = discriminator_steps
+        self._constant = [penalty for penalty in penalties if penalty.every == 1]
+        self._lazy = [penalty for penalty in penalties if penalty.every > 1]
+        self.weight_clip = weight_clip
+        self.augment = augment
 
     def phases(self) -> list[Phase]:
-        """Return the discriminator's phase, then the generator's."""
+        """Return the discriminator's phase, those of its lazy penalties, and the generator's."""
         return [
-            Phase("discriminator", ("discriminator",), self.discriminator_loss),
+            Phase(
+                "discriminator",
+                ("discriminator",),
+                self.discriminator_loss,
+                clip=self.weight_clip,
+                second_order=bool(self._constant),
+            ),
+            *(
+                Phase(
+                    f"penalty/{penalty.name}",
+                    ("discriminator",),
+                    functools.partial(self.lazy_penalty, penalty),
+                    every=penalty.every,
+                    clip=self.weight_clip,
+                    second_order=True,
+                )
+                for penalty in self._lazy
+            ),
             Phase(
                 "generator",
                 ("generator",),
@@ -60,40 +104,54 @@ class AdversarialObjective:
 
     def discriminator_loss(self, inputs: StepInput) -> PhaseResult:
         """Return how badly the discriminator tells real pictures from fakes."""
-        fakes = self._fakes_for_discriminator(inputs)
-        real_logits = self.discriminator(inputs.real).float()
-        fake_logits = self.discriminator(fakes).float()
+        fake = self._augmented(self._fakes_for_discriminator(inputs), inputs, "fake")
+        real = self._augmented(inputs.real, inputs, "real")
+        real_logits = self.discriminator(real).float()
+        fake_logits = self.discriminator(fake).float()
         loss = self.labels.loss(self.loss, real_logits, fake_logits, inputs)
-        return PhaseResult(
-            loss,
-            {
-                "loss/discriminator": loss.detach(),
-                "score/real": real_logits.detach().sigmoid().mean(),
-                "score/fake": fake_logits.detach().sigmoid().mean(),
-            },
-        )
+        recorded = {
+            "loss/discriminator": loss.detach(),
+            "score/real": self.loss.score(real_logits),
+            "score/fake": self.loss.score(fake_logits),
+        }
+        seen = Seen(real, fake, inputs.samples, inputs.step)
+        if self._lazy:
+            inputs.shared |= {"seen/real": real, "seen/fake": fake}
+        for penalty in self._constant:
+            term = penalty(self.discriminator, seen)
+            recorded[f"penalty/{penalty.name}"] = term.detach()
+            loss = loss + term
+        return PhaseResult(loss, recorded)
+
+    def lazy_penalty(self, penalty: Penalty, inputs: StepInput) -> PhaseResult:
+        """Return a penalty as heavy as all the steps that it stands for."""
+        real, fake = inputs.shared["seen/real"], inputs.shared["seen/fake"]
+        term = penalty(self.discriminator, Seen(real, fake, inputs.samples, inputs.step))
+        return PhaseResult(penalty.every * term, {f"penalty/{penalty.name}": term.detach()})
 
     def generator_loss(self, inputs: StepInput) -> PhaseResult:
         """Return how badly the generator fools the discriminator."""
         fakes = inputs.shared.pop("fakes", None)
         if fakes is None:
             fakes = self.generator(self.latents(inputs.samples, inputs.step, "generator"))
-        logits = self.discriminator(fakes).float()
+        logits = self.discriminator(self._augmented(fakes, inputs, "generator")).float()
         loss = self.loss.generator(logits, self._real_logits(inputs, logits))
         return PhaseResult(
             loss,
-            {
-                "loss/generator": loss.detach(),
-                "score/fake_after": logits.detach().sigmoid().mean(),
-            },
+            {"loss/generator": loss.detach(), "score/fake_after": self.loss.score(logits)},
         )
+
+    def _augmented(self, pictures: Tensor, inputs: StepInput, role: str) -> Tensor:
+        if self.augment is None:
+            return pictures
+        return self.augment(pictures, inputs.step, inputs.samples, role)
 
     def _real_logits(self, inputs: StepInput, fake_logits: Tensor) -> Tensor:
         """What a relativistic loss compares fakes with; the others do not look."""
         if not self.loss.relativistic:
             return fake_logits
         with torch.no_grad():
-            return self.discriminator(inputs.real).float()
+            return self.discriminator(self._augmented(inputs.real, inputs, "real")).float()
 
     def _fakes_for_discriminator(self, inputs: StepInput) -> Tensor:
         latents = self.latents(inputs.samples, inputs.step, "discriminator")

@@ -33,7 +33,7 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class Phase:
-    """One part of a step.
+    """One part of a step: a backward pass and an optimiser's step of its own.
 
     Attributes:
         name: for the records and messages.
@@ -41,6 +41,11 @@ class Phase:
         loss: gives the loss.
         frozen: names of networks that take part with parameters that need no gradient.
         every: the phase runs in the last of every so many steps.
+        clip: after the update, every parameter of the networks in `updates` is clamped to
+            [-clip, clip]: weights, biases, and norms' scales and biases alike, as in Algorithm 1
+            of arXiv 1701.07875; buffers are not. None for no clipping.
+        second_order: the loss holds gradients that are differentiated once more, which no compiled
+            graph can be: `torch.compile` of the loss must be allowed to break its graph there.
     """
 
     name: str
@@ -48,3 +53,5 @@ class Phase:
     loss: Callable[[StepInput], PhaseResult]
     frozen: tuple[str, ...] = ()
     every: int = 1
+    clip: float | None = None
+    second_order: bool = False

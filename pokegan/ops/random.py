@@ -36,6 +36,7 @@ class Stream(enum.IntEnum):
     AUGMENT_REAL = 9
     AUGMENT_FAKE = 10
     AUGMENT_GENERATOR = 11
+    GRADIENT_PENALTY = 12
 
 
 def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:

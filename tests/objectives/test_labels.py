@@ -112,8 +112,8 @@ def test_a_wrong_flag_is_named(tiny: RunConfig, path: str, value: object, words:
     assert str(error.value).startswith(words)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_trains_with_soft_labels(tiny: RunConfig, name: str) -> None:
+@pytest.mark.parametrize("name", FORMS)
+def test_every_loss_with_targets_trains_with_soft_labels(tiny: RunConfig, name: str) -> None:
     changes = {
         "objective.loss": name,
         "objective.label_noise": 0.1,

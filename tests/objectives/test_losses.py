@@ -51,6 +51,10 @@ DISCRIMINATOR = {
     "ragan": lambda real, fake, t: (
         cross_entropy(shifted(real, mean(fake)), t) + cross_entropy(shifted(fake, mean(real)), 0.0)
     ),
+    "smooth-bce": lambda real, fake, t: cross_entropy(real, t) + cross_entropy(fake, 0.0),
+    "wgan": lambda real, fake, t: mean(fake) - mean(real),
+    "wgan-gp": lambda real, fake, t: mean(fake) - mean(real),
+    "r3gan": lambda real, fake, t: mean([math.log(1 + math.exp(z)) for z in relative(fake, real)]),
 }
 GENERATOR = {
     "bce": lambda fake, real: cross_entropy(fake, 1.0),
@@ -61,6 +65,10 @@ GENERATOR = {
         -mean([math.log(1 - sigmoid(z)) for z in shifted(real, mean(fake))])
         - mean([math.log(sigmoid(z)) for z in shifted(fake, mean(real))])
     ),
+    "smooth-bce": lambda fake, real: cross_entropy(fake, 1.0),
+    "wgan": lambda fake, real: -mean(fake),
+    "wgan-gp": lambda fake, real: -mean(fake),
+    "r3gan": lambda fake, real: mean([math.log(1 + math.exp(z)) for z in relative(real, fake)]),
 }
 
 
@@ -93,11 +101,43 @@ def test_gradients_by_finite_differences(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_extreme_logits_stay_finite(name: str) -> None:
-    extreme = torch.tensor([1e4, -1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_extreme_logits_stay_finite(name: str, dtype: torch.dtype) -> None:
+    """Also the gradients; a relativistic loss sees the difference of both."""
     loss = adversarial_loss(name)
-    assert torch.isfinite(loss.discriminator(extreme, extreme, 1.0, 0.0))
-    assert torch.isfinite(loss.generator(extreme, -extreme))
+    for sign in (1, -1):
+        real = torch.tensor([1e4, -1e4], dtype=dtype, requires_grad=True)
+        fake = (sign * real.detach()).requires_grad_()
+        sides = loss.discriminator(real, fake, 1.0, 0.0), loss.generator(fake, real)
+        for side in sides:
+            assert torch.isfinite(side)
+        for gradient in torch.autograd.grad(sides[0] + sides[1], (real, fake)):
+            assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_generator_side_looks_at_the_reals_where_it_says_so(name: str) -> None:
+    loss, fake = adversarial_loss(name), torch.tensor(FAKE)
+    differs = loss.generator(fake, torch.tensor(REAL)) != loss.generator(fake, torch.tensor(FAKE))
+    assert bool(differs) == loss.relativistic
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_without_bound_falls_with_the_scale_of_the_logits(name: str) -> None:
+    """A discriminator that is right by ever more: without a bound its loss has no end."""
+    loss, right = adversarial_loss(name), torch.tensor([1.0, 2.0])
+    values = [loss.discriminator(s * right, -s * right, 1.0, 0.0).item() for s in (1e2, 1e3, 1e4)]
+    assert (values[2] < -1e4) == (not loss.bounded)
+    assert loss.bounded == (min(values) >= 0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_score_is_a_probability_or_the_raw_output(name: str) -> None:
+    logits = torch.tensor(REAL, requires_grad=True)
+    expected = mean([sigmoid(x) for x in REAL]) if name in ("bce", "smooth-bce") else mean(REAL)
+    score = adversarial_loss(name).score(logits)
+    assert score.item() == pytest.approx(expected, rel=1e-6)
+    assert not score.requires_grad
 
 
 def test_whether_targets_matter_is_told_right() -> None:
