@@ -36,6 +36,11 @@ class Stream(enum.IntEnum):
     AUGMENT_REAL = 9
     AUGMENT_FAKE = 10
     AUGMENT_GENERATOR = 11
+    JITTER = 13
+    ROTATION = 14
+    ADA_REAL = 16
+    ADA_FAKE = 17
+    ADA_GENERATOR = 18
 
 
 def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
