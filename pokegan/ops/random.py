@@ -37,6 +37,11 @@ class Stream(enum.IntEnum):
     AUGMENT_FAKE = 10
     AUGMENT_GENERATOR = 11
     GRADIENT_PENALTY = 12
+    JITTER = 13
+    ROTATION = 14
+    ADA_REAL = 16
+    ADA_FAKE = 17
+    ADA_GENERATOR = 18
 
 
 def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
