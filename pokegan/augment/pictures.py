@@ -62,6 +62,12 @@ class PictureAugmentation:
         self.background = checked_background(background)
         self.seed = seed
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to do."""
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue, self.rotation)
+        return any(strengths)
+
     @torch.no_grad()
     def __call__(self, pictures: Tensor, samples: Tensor) -> Tensor:
         """Return the pictures augmented; the input itself when there is nothing to do.

@@ -1,5 +1,6 @@
 """Batches: the protocol that training reads, and the source that keeps the set on the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,6 +123,25 @@ class ResidentSource:
             return None
         draws = uniform(self.seed, Stream.SHIFT, 0, samples, 2)
         return (draws * (2 * most + 1)).to(torch.int64) - most
+
+
+class Recoloured:
+    """A source whose pictures are changed on the device: colours, rotation.
+
+    Args:
+        source: where they come from.
+        change: ([B, 3, H, W] pictures, [B] sample indices) to the changed pictures.
+    """
+
+    def __init__(self, source: BatchSource, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.source = source
+        self.count = source.count
+        self.change = change
+
+    def batch(self, first: int, size: int) -> RealBatch:
+        """Return the samples first, first + 1, ..., first + size - 1 of the run."""
+        plain = self.source.batch(first, size)
+        return RealBatch(self.change(plain.images, plain.samples), plain.samples)
 
 
 def split(count: int, holdout: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -45,6 +45,7 @@ class AdversarialObjective:
         augment: (pictures [N, 3, H, W], step, samples [N], role) to pictures of that shape, right
             before the discriminator; role is real, fake, or generator for the fakes of the
             generator's phase, through which gradients pass. None for no augmentation.
+        observe: gets the detached logits [N] of the real pictures in the discriminator's phase.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class AdversarialObjective:
         penalties: Sequence[Penalty] = (),
         weight_clip: float | None = None,
         augment: Augment | None = None,
+        observe: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -71,6 +73,7 @@ class AdversarialObjective:
         self._lazy = [penalty for penalty in penalties if penalty.every > 1]
         self.weight_clip = weight_clip
         self.augment = augment
+        self.observe = observe
 
     def phases(self) -> list[Phase]:
         """Return the discriminator's phase, those of its lazy penalties, and the generator's."""
@@ -108,6 +111,8 @@ class AdversarialObjective:
         real = self._augmented(inputs.real, inputs, "real")
         real_logits = self.discriminator(real).float()
         fake_logits = self.discriminator(fake).float()
+        if self.observe is not None:
+            self.observe(real_logits.detach())
         loss = self.labels.loss(self.loss, real_logits, fake_logits, inputs)
         recorded = {
             "loss/discriminator": loss.detach(),

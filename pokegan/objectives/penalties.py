@@ -204,4 +204,4 @@ def _check(name: str, weight: float, every: int) -> None:
     if not 0 < weight < float("inf"):
         raise ConfigError(f"--{name} {weight:g}: a positive number is wanted")
     if every < 1:
-        raise ConfigError(f"--penalty-every {every}: at least 1 is wanted")
+        raise ConfigError(f"--{name}-every {every}: at least 1 is wanted")

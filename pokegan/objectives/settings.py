@@ -37,7 +37,8 @@ class LossSettings:
         r1: gamma of R1, 0 for none.
         r2: gamma of R2, 0 for none.
         consistency: lambda_2 of the consistency term, 0 for none.
-        penalty_every: every penalty counts in the last of every so many steps, at least 1.
+        gradient_penalty_every: it counts in the last of every so many steps, at least 1; so do
+            the other three.
         weight_clip: bound of the discriminator's parameters, 0 for none.
         labels: the targets, where smoothing, noise and intervals are not given.
     """
@@ -47,7 +48,10 @@ class LossSettings:
     r1: float = 0.0
     r2: float = 0.0
     consistency: float = 0.0
-    penalty_every: int = 1
+    gradient_penalty_every: int = 1
+    r1_every: int = 1
+    r2_every: int = 1
+    consistency_every: int = 1
     weight_clip: float = 0.0
     labels: LabelRule = field(default_factory=LabelRule)
 
@@ -87,18 +91,17 @@ def penalties(settings: LossSettings, seed: int) -> list[Penalty]:
     """Return the penalties that `settings` asks for; `seed` is the run's.
 
     Raises:
-        ConfigError: a weight is not finite, or `penalty_every` is below 1.
+        ConfigError: a weight is not finite, or an interval is below 1.
     """
-    every = settings.penalty_every
     asked: list[Penalty] = []
     if settings.gradient_penalty:
-        asked.append(GradientPenalty(seed, settings.gradient_penalty, every))
+        asked.append(GradientPenalty(seed, settings.gradient_penalty, settings.gradient_penalty_every))
     if settings.r1:
-        asked.append(R1(settings.r1, every))
+        asked.append(R1(settings.r1, settings.r1_every))
     if settings.r2:
-        asked.append(R2(settings.r2, every))
+        asked.append(R2(settings.r2, settings.r2_every))
     if settings.consistency:
-        asked.append(Consistency(settings.consistency, every))
+        asked.append(Consistency(settings.consistency, settings.consistency_every))
     return asked
 
 

@@ -1,5 +1,6 @@
 """The one place where the names in a config become objects."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pokegan.augment import AdaptiveAugment, DiffAugment, PictureAugmentation
-from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval
+from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval, settings
 from pokegan.data.batches import (
     Augmentation,
     BatchSource,
@@ -15,6 +16,7 @@ from pokegan.data.batches import (
     ResidentSource,
     split,
 )
+from pokegan.data.options import RGB
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.networks.noise import CountedNoise, attach
@@ -23,13 +25,15 @@ from pokegan.objectives.autoencoding import AutoencodingObjective
 from pokegan.objectives.labels import LabelRule, Labels
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import Phase
+from pokegan.objectives.settings import LossSettings, Traits, penalties, settle
+from pokegan.objectives.settings import check as check_loss
 from pokegan.ops.random import Stream
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import choose_device, choose_precision
 from pokegan.training.latents import draw
 from pokegan.training.networks import build_networks
-from pokegan.training.rates import GENERATOR_SIDE
-from pokegan.training.stages import downscaled
+from pokegan.training.rates import GENERATOR_SIDE, build_schedule
+from pokegan.training.stages import downscaled, parse_stages
 from pokegan.training.step import EagerStep
 
 HELD_OUT_SEED = 0  # the same pictures are kept out in every run, so that runs compare
@@ -85,7 +89,7 @@ def build(
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
     optimizers = {
-        name: build_optimizer(network, _settings(config, name))
+        name: build_optimizer(network, _optimizer_of(config, name))
         for name, network in networks.items()
     }
     ema = MovingAverage(networks["generator"], config.training.ema_kimg)
@@ -93,8 +97,8 @@ def build(
     used = [
         own for own, network in zip(noise, networks.values(), strict=True) if attach(network, own)
     ]
-    adaptive = build_adaptive(config, packed, device)
-    phases = build_phases(config, networks, packed, adaptive)
+    adaptive = build_adaptive(config, packed.background, device)
+    phases = build_phases(config, networks, packed.background, adaptive)
     step = EagerStep(
         networks, optimizers, phases, dtype == torch.bfloat16, device.type, used, adaptive
     )
@@ -113,6 +117,54 @@ def build(
     )
 
 
+def check(config: RunConfig) -> None:
+    """Raise ConfigError for what can be known to be wrong before any picture is touched."""
+    choose_device(config.training.device)
+    build_schedule(config.schedule)
+    stages = parse_stages(config.schedule.stages, config.data.size)
+    for size in [stage.size for stage in stages] or [config.data.size]:
+        networks = build_networks(config, size)
+    objective = config.objective
+    build_diff_augment(config, (255, 255, 255))
+    if objective.diff_augment and objective.ada_target:
+        raise ConfigError("--diff-augment and --ada-target: give one of them")
+    if config.encoder is not None:
+        _check_autoencoding(config)
+        return
+    targets = {
+        "--label-smoothing": objective.label_smoothing,
+        "--smooth-fakes": objective.smooth_fakes,
+        "--label-noise": objective.label_noise,
+        "--label-swap": objective.label_swap,
+        "--real-labels": objective.real_labels,
+        "--fake-labels": objective.fake_labels,
+    }
+    rules = loss_settings(objective)
+    penalties(rules, config.training.seed)
+    check_loss(
+        objective.loss,
+        rules,
+        Traits.of(networks["discriminator"]),
+        [flag for flag, value in targets.items() if value],
+        objective.share_fakes,
+    )
+
+
+def _check_autoencoding(config: RunConfig) -> None:
+    """Refuse what AEGAN's objective does not look at."""
+    plain = dataclasses.replace(ObjectiveConfig(), share_fakes=config.objective.share_fakes)
+    for entry in settings():
+        if entry.path.startswith("objective.") and entry.path != "objective.share_fakes":
+            name = entry.path.split(".")[1]
+            if getattr(config.objective, name) != getattr(plain, name):
+                raise ConfigError(
+                    f"{entry.flag}: the recipe {config.recipe} has AEGAN's own eight terms, with "
+                    "cross-entropy on hard labels; leave this out, or use another recipe"
+                )
+    if config.schedule.stages:
+        raise ConfigError(f"--stages: the networks of {config.recipe} do not grow")
+
+
 def build_source(
     config: RunConfig, packed: PackedImages, device: torch.device, dtype: torch.dtype, size: int
 ) -> tuple[BatchSource, Tensor | None]:
@@ -128,9 +180,16 @@ def build_source(
         dtype,
         Augmentation(data.flip, data.shift * size // data.size),
     )
-    strengths = (data.brightness, data.contrast, data.saturation, data.hue, data.rotation)
-    if any(strengths):
-        change = PictureAugmentation(*strengths, background=packed.background, seed=seed)
+    change = PictureAugmentation(
+        brightness=data.brightness,
+        contrast=data.contrast,
+        saturation=data.saturation,
+        hue=data.hue,
+        rotation=data.rotation,
+        background=packed.background,
+        seed=seed,
+    )
+    if change.active:
         source = Recoloured(source, change)
     if not len(kept_out):
         return source, None
@@ -197,7 +256,7 @@ def build_diff_augment(config: RunConfig, background: RGB) -> DiffAugment | None
     """Return the augmentation of what the discriminator sees, or None."""
     if not config.objective.diff_augment:
         return None
-    fill = sum(background) / 3 / 127.5 - 1
+    fill = sum(background) / 3 / 127.5 - 1  # one level for all channels
     return DiffAugment(config.objective.diff_augment, config.training.seed, fill)
 
 
@@ -209,7 +268,10 @@ def build_adaptive(
     if objective.ada_target == 0:
         return None
     return AdaptiveAugment(
-        config.training.seed, background, objective.ada_target, objective.ada_kimg
+        config.training.seed,
+        background,
+        target=objective.ada_target,
+        speed_kimg=objective.ada_kimg,
     ).to(device)
 
 
@@ -245,3 +307,9 @@ def build_label_rule(objective: ObjectiveConfig) -> LabelRule:
         interval("--fake-labels", objective.fake_labels) or rule.fake,
         objective.label_swap,
     )
+
+
+def _optimizer_of(config: RunConfig, name: str) -> OptimizerConfig:
+    """Return Adam's settings for the network called `name`."""
+    generators = name in GENERATOR_SIDE
+    return config.generator_optimizer if generators else config.discriminator_optimizer

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from pokegan.config import RunConfig
+from pokegan.config import RunConfig, ScheduleConfig
 from pokegan.training.schedules import Schedule, apply
 from pokegan.training.stages import StagePlan
 
@@ -26,13 +26,7 @@ class Rates:
         self.batch = config.training.batch
         self.total_kimg = total * self.batch / 1000
         self.plan = plan
-        self.schedule = Schedule(
-            config.schedule.rates,
-            config.schedule.final,
-            config.schedule.decay,
-            config.schedule.decay_kimg,
-            config.schedule.warmup_kimg,
-        )
+        self.schedule = build_schedule(config.schedule)
 
     def at(self, step: int) -> dict[str, float]:
         """Return the learning rates of step `step`, by side."""
@@ -49,3 +43,14 @@ class Rates:
         for name, optimizer in optimizers.items():
             side = "generator" if name in GENERATOR_SIDE else "discriminator"
             apply(optimizer, rates[side], 1.0)
+
+
+def build_schedule(settings: ScheduleConfig) -> Schedule:
+    """Return the shape of the learning rates over a run."""
+    return Schedule(
+        settings.rates,
+        settings.final,
+        settings.decay,
+        settings.decay_kimg,
+        settings.warmup_kimg,
+    )

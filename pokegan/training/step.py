@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pokegan.augment import AdaptiveAugment
 from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
 
@@ -32,6 +33,7 @@ class EagerStep:
         autocast: bfloat16 autocast for the networks' arithmetic.
         device_type: cpu or cuda.
         noise: where the networks' noise layers get their numbers.
+        adaptive: the augmentation that follows the discriminator's logits, if any.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class EagerStep:
         autocast: bool,
         device_type: str,
         noise: Sequence[CountedNoise] = (),
+        adaptive: AdaptiveAugment | None = None,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -49,6 +52,7 @@ class EagerStep:
         self.autocast = autocast
         self.device_type = device_type
         self.noise = noise
+        self.adaptive = adaptive
 
     def __call__(
         self, inputs: StepInput, number: int, observer: GradientObserver | None = None
@@ -60,6 +64,9 @@ class EagerStep:
         for phase in self.phases:
             if (number + 1) % phase.every == 0:
                 recorded.update(self._run(phase, inputs, observer))
+        if self.adaptive is not None:
+            self.adaptive.update(len(inputs.samples))
+            recorded.update(self.adaptive.recorded())
         return recorded
 
     def _run(

@@ -274,7 +274,7 @@ def test_the_pictures_are_left_as_they_were() -> None:
         (lambda: R1(0.0), "--r1 0: a positive number"),
         (lambda: R2(float("inf")), "--r2 inf: a positive number"),
         (lambda: GradientPenalty(0, -1.0), "--gradient-penalty -1: a positive number"),
-        (lambda: R1(1.0, every=0), "--penalty-every 0: at least 1"),
+        (lambda: R1(1.0, every=0), "--r1-every 0: at least 1"),
         (lambda: Consistency(bound=-1.0), "consistency bound -1: a number of at least 0"),
     ],
 )
