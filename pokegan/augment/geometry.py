@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pokegan.augment.layout import levels
 
-_BILINEAR = 0
-_PADDING = {"zeros": 0, "reflection": 2}  # the numbers of torch's grid sampler
+_BILINEAR = 0  # these are the numbers of torch's grid sampler
+_ZEROS, _REFLECTION = 0, 2
 
 
 class Placement(NamedTuple):
@@ -55,9 +55,11 @@ def resample(
     """
     grid = _grid(placement, pictures)
     if background is None:
-        return _sample(pictures, grid, "reflection")
+        reflected: Tensor = _sample(pictures, grid, _REFLECTION)
+        return reflected
     fill = levels(background, pictures)
-    return _sample(pictures - fill, grid, "zeros") + fill
+    distance: Tensor = _sample(pictures - fill, grid, _ZEROS)
+    return distance + fill
 
 
 def _grid(placement: Placement, pictures: Tensor) -> Tensor:
@@ -71,47 +73,42 @@ def _grid(placement: Placement, pictures: Tensor) -> Tensor:
     return torch.stack((across * (2 / width), down * (2 / height)), dim=-1)
 
 
-def _sample(pictures: Tensor, grid: Tensor, padding: str) -> Tensor:
-    out: Tensor = _Sample.apply(pictures, grid, padding)
-    return out
+# torch 2.11's `grid_sample` has no second derivative, and an `autograd.Function` has none inside a
+# compiled function. For a fixed grid the sampling is linear: its gradient is its adjoint, and the
+# gradient of that is the sampling again.
 
 
-class _Sample(torch.autograd.Function):
-    """`grid_sample` with a gradient that has a gradient.
-
-    In torch 2.11 it has none. For a fixed grid the sampling is linear, so its gradient is its
-    adjoint, and the gradient of that is the sampling again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, pictures: Tensor, grid: Tensor, padding: str) -> Tensor:
-        ctx.save_for_backward(grid)
-        ctx.padding = padding
-        return torch.grid_sampler_2d(pictures, grid, _BILINEAR, _PADDING[padding], False)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _SampleAdjoint.apply(gradients[0], *ctx.saved_tensors, ctx.padding), None, None
+@torch.library.custom_op("pokegan::sample_bilinear", mutates_args=())
+def _sample(pictures: Tensor, grid: Tensor, padding: int) -> Tensor:
+    return torch.grid_sampler_2d(pictures, grid, _BILINEAR, padding, False)
 
 
-class _SampleAdjoint(torch.autograd.Function):
-    """The adjoint of the sampling, in its gradient."""
+@torch.library.custom_op("pokegan::sample_bilinear_adjoint", mutates_args=())
+def _sample_adjoint(gradient: Tensor, grid: Tensor, padding: int) -> Tensor:
+    # The second argument stands for the pictures, of which only the shape is used here.
+    adjoint: Tensor = torch.ops.aten.grid_sampler_2d_backward(
+        gradient, gradient, grid, _BILINEAR, padding, False, [True, False]
+    )[0]
+    return adjoint
 
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, grid: Tensor, padding: str) -> Tensor:
-        ctx.save_for_backward(grid)
-        ctx.padding = padding
-        adjoint: Tensor = torch.ops.aten.grid_sampler_2d_backward(
-            gradient,
-            gradient,  # stands for the pictures: without a gradient for the grid, only its shape
-            grid,
-            _BILINEAR,
-            _PADDING[padding],
-            False,
-            [True, False],
-        )[0]
-        return adjoint
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _Sample.apply(gradients[0], *ctx.saved_tensors, ctx.padding), None, None
+def _fake(pictures: Tensor, grid: Tensor, padding: int) -> Tensor:
+    return pictures.new_empty(pictures.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, grid, ctx.padding = inputs
+    ctx.save_for_backward(grid)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return _sample_adjoint(gradient, *ctx.saved_tensors, ctx.padding), None, None
+
+
+def _backward_of_adjoint(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return _sample(gradient, *ctx.saved_tensors, ctx.padding), None, None
+
+
+for _operator, _gradient in ((_sample, _backward), (_sample_adjoint, _backward_of_adjoint)):
+    _operator.register_fake(_fake)
+    _operator.register_autograd(_gradient, setup_context=_keep)

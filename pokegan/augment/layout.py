@@ -19,7 +19,7 @@ def restored(values: Tensor, pictures: Tensor) -> Tensor:
         memory_format=torch.channels_last
     )
     memory = torch.channels_last if interleaved else torch.contiguous_format
-    return values.to(pictures.dtype, memory_format=memory).contiguous(memory_format=memory)
+    return values.to(pictures.dtype, memory_format=memory)
 
 
 def per_picture(parameter: Tensor, values: Tensor) -> Tensor:

@@ -186,6 +186,25 @@ def test_compiled_is_eager() -> None:
     assert torch.equal(eager.p, twin.p)
 
 
+def test_a_compiled_gradient_penalty_is_the_eager_one() -> None:
+    augment = AdaptiveAugment(2, WHITE, p=0.8)
+    weight = torch.randn(3 * 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    def penalty(pictures: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        seen = augment(pictures, STEP, torch.arange(4), "real").flatten(1)
+        logits = (seen * weight).square().sum()
+        (slope,) = torch.autograd.grad(logits, pictures, create_graph=True)
+        return slope.square().sum()
+
+    pictures = some_pictures(4, 8).requires_grad_()
+    (want,) = torch.autograd.grad(penalty(pictures, weight), weight)
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        compiled = torch.compile(penalty, backend="aot_eager", fullgraph=True)
+        (got,) = torch.autograd.grad(compiled(pictures, weight), weight)
+    assert want.norm() > 0
+    torch.testing.assert_close(got, want)
+
+
 def test_an_empty_policy_returns_the_input() -> None:
     pictures = some_pictures()
     augment = AdaptiveAugment(1, WHITE, p=1.0, policy="")

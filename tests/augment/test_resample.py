@@ -116,3 +116,19 @@ def test_both_gradients_are_those_of_finite_differences(
 
     assert torch.autograd.gradcheck(squared, pictures)
     assert torch.autograd.gradgradcheck(squared, pictures)
+
+
+def test_the_operators_are_well_registered() -> None:
+    pictures = some_pictures(2, 3, 4, 5).requires_grad_()
+    grid = some_pictures(2, 4, 5, 2) * 1.2
+    for name in ("sample_bilinear", "sample_bilinear_adjoint"):
+        torch.library.opcheck(getattr(torch.ops.pokegan, name), (pictures, grid, 2))
+
+
+def test_the_second_operator_is_the_adjoint_of_the_first() -> None:
+    first, second = (some_pictures(2, 3, 4, 5, dtype=torch.float64) for _ in range(2))
+    grid = some_pictures(2, 4, 5, 2, dtype=torch.float64) * 1.2
+    for padding in (0, 2):
+        forward = torch.ops.pokegan.sample_bilinear(first, grid, padding)
+        backward = torch.ops.pokegan.sample_bilinear_adjoint(second.flip(0), grid, padding)
+        torch.testing.assert_close((forward * second.flip(0)).sum(), (first * backward).sum())
