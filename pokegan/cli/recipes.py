@@ -15,7 +15,7 @@ def add_parser(
 def run(args: argparse.Namespace) -> int:
     """Print a table of the recipes."""
     from pokegan.recipes import DEFAULT, RECIPES
-    from pokegan.training.build import build_networks
+    from pokegan.training.networks import build_networks
 
     print(f"{'recipe':<14}{'size':>5}{'batch':>7}{'latents':>9}{'generator':>12}{'discrim.':>12}")
     for name, make in RECIPES.items():

@@ -228,10 +228,10 @@ class AutoencodingConfig:
     latent_reconstruction: float = setting(
         0.5, "--latent-reconstruction-weight", "weight of (E(G(z)) - z)^2", minimum=0.0
     )
-    adversarial: float = setting(
+    generator: float = setting(
         0.005, "--adversarial-weight", "weight of fooling the discriminator", minimum=0.0
     )
-    latent_adversarial: float = setting(
+    encoder: float = setting(
         0.1, "--latent-adversarial-weight", "weight of fooling that of latents", minimum=0.0
     )
 

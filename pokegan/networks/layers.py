@@ -1,5 +1,6 @@
 """What several networks share: norms, activations, initialisation, the ladder of sizes."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -92,7 +93,8 @@ def initialise(network: nn.Module, name: str, generator: torch.Generator) -> Non
     - normal: weights N(0, 0.02), norms' weights N(1, 0.02), as in DCGAN (arXiv 1511.06434).
     - xavier: weights uniform with gain 1 (Glorot and Bengio 2010, eq. 16), norms' weights 1.
     - kaiming: weights N(0, 2 / ((1 + 0.2^2) fan_out)) (arXiv 1502.01852, eq. 14 with the slope
-      of eq. 15), norms' weights 1.
+      of eq. 15), norms' weights 1; linear layers uniform in +-1 / sqrt(fan_in), since a layer
+      of one output has a fan_out of 1.
 
     A fan is counted as PyTorch counts it: for a transposed convolution fan_out is that of the
     convolution it transposes. Spectral norms start anew on the new weights. Parameters of other
@@ -113,7 +115,7 @@ def initialise(network: nn.Module, name: str, generator: torch.Generator) -> Non
         _initialise(network, partial(nn.init.xavier_uniform_, generator=generator), generator)
     else:
         draw = partial(nn.init.kaiming_normal_, a=INIT_SLOPE, mode="fan_out", generator=generator)
-        _initialise(network, draw, generator)
+        _initialise(network, draw, generator, linear=partial(_by_fan_in, generator=generator))
 
 
 def init_normal(network: nn.Module, std: float, generator: torch.Generator) -> None:
@@ -132,10 +134,13 @@ def _initialise(
     weights: Callable[[Tensor], object],
     generator: torch.Generator,
     scales: Callable[[Tensor], object] = nn.init.ones_,
+    linear: Callable[[Tensor], object] | None = None,
 ) -> None:
     """Fill weights and norms' weights by these functions, biases by 0; reset spectral norms."""
     for module in network.modules():
-        if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+        if isinstance(module, nn.Linear):
+            (linear or weights)(_own_weight(module))
+        elif isinstance(module, _CONVOLUTIONS):
             weights(_own_weight(module))
         elif isinstance(module, _NORMS) and module.weight is not None:
             scales(module.weight)
@@ -145,6 +150,11 @@ def _initialise(
             nn.init.zeros_(module.bias)
     for norm in spectral_norms(network):
         norm.reset(generator)
+
+
+def _by_fan_in(weight: Tensor, generator: torch.Generator) -> None:
+    bound = 1 / math.sqrt(weight.shape[1])
+    nn.init.uniform_(weight, -bound, bound, generator=generator)
 
 
 def _own_weight(module: nn.Module) -> Tensor:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 
 Network = Callable[[Tensor], Tensor]
 LatentSampler = Callable[[Tensor, Tensor, str], Tensor]
-Augment = Callable[[Tensor, Tensor, Tensor, str], Tensor]
+Role = Literal["real", "fake", "generator"]
+Augment = Callable[[Tensor, Tensor, Tensor, Role], Tensor]
 
 
 class AdversarialObjective:
@@ -146,7 +148,7 @@ class AdversarialObjective:
             {"loss/generator": loss.detach(), "score/fake_after": self.loss.score(logits)},
         )
 
-    def _augmented(self, pictures: Tensor, inputs: StepInput, role: str) -> Tensor:
+    def _augmented(self, pictures: Tensor, inputs: StepInput, role: Role) -> Tensor:
         if self.augment is None:
             return pictures
         return self.augment(pictures, inputs.step, inputs.samples, role)

@@ -95,7 +95,9 @@ def penalties(settings: LossSettings, seed: int) -> list[Penalty]:
     """
     asked: list[Penalty] = []
     if settings.gradient_penalty:
-        asked.append(GradientPenalty(seed, settings.gradient_penalty, settings.gradient_penalty_every))
+        asked.append(
+            GradientPenalty(seed, settings.gradient_penalty, settings.gradient_penalty_every)
+        )
     if settings.r1:
         asked.append(R1(settings.r1, settings.r1_every))
     if settings.r2:

@@ -44,7 +44,13 @@ def gan_pokemon_dcgan() -> RunConfig:
         data=DataConfig(size=64, flip=True),
         latent=LatentConfig(size=100),
         generator=NetworkConfig(
-            "dcgan", {"channels": [512, 256, 128, 64], "activation": "lrelu", "dropout": 0.5, "dropout_first": True}
+            "dcgan",
+            {
+                "channels": [512, 256, 128, 64],
+                "activation": "lrelu",
+                "dropout": 0.5,
+                "dropout_first": True,
+            },
         ),
         discriminator=NetworkConfig("dcgan", {"channels": [64, 128, 256, 512], "norm": "none"}),
         objective=ObjectiveConfig(loss="bce"),

@@ -21,7 +21,7 @@ from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.networks.noise import CountedNoise, attach
 from pokegan.objectives.adversarial import AdversarialObjective
-from pokegan.objectives.autoencoding import AutoencodingObjective
+from pokegan.objectives.autoencoding import AutoencodingObjective, TermWeights
 from pokegan.objectives.labels import LabelRule, Labels
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import Phase
@@ -223,17 +223,15 @@ def build_phases(
         return draw(config.latent, seed, streams[phase], step, samples)
 
     if "encoder" in networks:
-        weights = config.autoencoding
+        weights = TermWeights(**dataclasses.asdict(config.autoencoding))
         return AutoencodingObjective(
             networks["generator"],
             networks["encoder"],
             networks["discriminator"],
             networks["latent_discriminator"],
             latents,
-            weights.reconstruction,
-            weights.latent_reconstruction,
-            weights.adversarial,
-            weights.latent_adversarial,
+            weights,
+            config.objective.share_fakes,
         ).phases()
     rules = loss_settings(config.objective)
     augment = adaptive or build_diff_augment(config, background)

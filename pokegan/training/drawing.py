@@ -1,8 +1,6 @@
 """The plots and animations of a run, drawn from what is on its disk."""
 
-from pokegan.monitor.gradients import read_gradients
 from pokegan.monitor.stats import read_stats
-from pokegan.render.animation import save_animation
 from pokegan.render.plots import plot_losses, plot_scores
 from pokegan.training.run_folder import RunFolder
 

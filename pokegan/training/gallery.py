@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pokegan.config import RunConfig
 from pokegan.monitor.tensorboard import TensorBoardWriter
-from pokegan.objectives.autoencoding import reconstruct, reconstruction_l1
+from pokegan.objectives.autoencoding import reconstruct
 from pokegan.render.pictures import make_grid, make_pairs, save_picture, to_uint8
 from pokegan.training.generator import Generator
 from pokegan.training.run_folder import RunFolder

@@ -18,11 +18,12 @@ import pokegan
 from pokegan.config import LatentConfig, NetworkConfig
 from pokegan.errors import CheckpointError, ConfigError
 from pokegan.files import write_bytes, write_text
+from pokegan.networks.progressive import Growable
 from pokegan.ops.random import Stream
 from pokegan.render.pictures import to_uint8
 from pokegan.training import checkpoint
-from pokegan.training.build import build_generator
 from pokegan.training.latents import draw, truncate
+from pokegan.training.networks import build_generator
 from pokegan.training.run_folder import find
 
 FORMAT = 1
@@ -30,7 +31,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """What a stranger needs to load the weights: `generator.json`, also inside the weight file."""
+    """What a stranger needs to load the weights: `generator.json`, also inside the weight file.
+
+    `alpha` is how far the newest layers of a growing network have faded in; below 1 the weights
+    hold those of the fading ones too.
+    """
 
     network: NetworkConfig
     latent: LatentConfig
@@ -38,6 +43,7 @@ class GeneratorSpec:
     recipe: str
     seed: int
     kimg: float
+    alpha: float = 1.0
 
     def to_json(self) -> str:
         """Return the spec as JSON text."""
@@ -67,6 +73,7 @@ class GeneratorSpec:
                 str(facts["recipe"]),
                 int(facts["seed"]),
                 float(facts["kimg"]),
+                float(facts.get("alpha", 1.0)),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"damaged generator description ({error})") from None
@@ -130,9 +137,15 @@ class Generator:
                 if first <= number < first + n:
                     yield number, picture
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights; those of layers that have faded out are left out."""
+        faded = isinstance(self.network, Growable) and self.spec.alpha == 1
+        tensors = self.network.state_dict()
+        return _without_faded(tensors) if faded else tensors
+
     def save(self, path: Path) -> None:
         """Write the weights to `path` (.safetensors) and the spec beside it (.json)."""
-        tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        tensors = {name: value.contiguous() for name, value in self.state().items()}
         write_bytes(path, serialize(tensors, {"pokegan": self.spec.to_json()}))
         write_text(path.with_suffix(".json"), self.spec.to_json())
 
@@ -178,6 +191,10 @@ def _from_checkpoint(path: Path, device: str) -> Generator:
 
 def _assemble(path: Path, spec: GeneratorSpec, tensors: dict[str, Any], device: str) -> Generator:
     network = build_generator(spec.network, spec.latent, spec.size)
+    if isinstance(network, Growable) and spec.alpha < 1:
+        network.begin_fade()
+    elif isinstance(network, Growable):
+        tensors = _without_faded(tensors)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -185,3 +202,8 @@ def _assemble(path: Path, spec: GeneratorSpec, tensors: dict[str, Any], device: 
             f"{path}: weights do not fit the network ({str(error).splitlines()[-1].strip()})"
         ) from None
     return Generator(network, spec, device)
+
+
+def _without_faded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the branch of a growing network whose part has become 0."""
+    return {name: value for name, value in tensors.items() if not name.startswith("fade.")}

@@ -1,17 +1,17 @@
 """The parts of a run stage by stage: one stage for most recipes, several for a growing one."""
 
-import torch
+import typing
+from collections.abc import Mapping
+
 from torch import nn
 
 from pokegan.config import RunConfig
 from pokegan.data.packed import PackedImages
-from pokegan.networks.progressive import grow, set_alpha
+from pokegan.networks.progressive import Growable, grow
 from pokegan.training.build import Parts, build
-from pokegan.training.networks import build_networks
+from pokegan.training.networks import build_networks, grown_options
 from pokegan.training.rates import Rates
 from pokegan.training.stages import StagePlan, parse_stages
-
-Networks = dict[str, nn.Module]
 
 
 class Growth:
@@ -24,30 +24,36 @@ class Growth:
     Attributes:
         count: pictures to train on.
         total: steps of the run.
+        planned: steps that the stages were divided over; a run resumed for longer has more.
         plan: when each stage begins; None for a run that does not grow.
+        alpha: how far the newest layers have faded in.
     """
 
     def __init__(self, config: RunConfig, packed: PackedImages) -> None:
-        self.config = config
         self.packed = packed
         self.count = len(packed) - config.data.holdout
         self.total = config.length.total_steps(self.count, config.training.batch)
-        stages = parse_stages(config.schedule.stages, config.data.size)
-        self.plan = StagePlan(stages, self.total) if stages else None
-        self.rates = Rates(config, self.total, self.plan)
+        self.stages = parse_stages(config.schedule.stages, config.data.size)
+        self.config = grown_options(config) if self.stages else config
+        self.alpha = 1.0
+        self.set_planned(self.total)
+
+    def set_planned(self, planned: int) -> None:
+        """Divide `planned` steps over the stages; the last one goes on for longer."""
+        self.planned = planned
+        self.plan = StagePlan(self.stages, planned) if self.stages else None
+        self.rates = Rates(self.config, self.total, self.plan)
 
     def index(self, step: int) -> int:
         """Return which stage step `step` belongs to; the last one after the end."""
-        if self.plan is None:
-            return 0
-        return self.plan.stage_at(min(step, self.total - 1)) if self.total else 0
+        return 0 if self.plan is None else self.plan.stage_at(step)
 
     def stage(self, index: int) -> tuple[int, int] | None:
         """Return (index, size) of a stage, or None when the run does not grow."""
-        return None if self.plan is None else (index, self.plan.stages[index].size)
+        return None if self.plan is None else (index, self.stages[index].size)
 
     def build(self, index: int = 0) -> Parts:
-        """Return fresh parts of stage `index`, with the form that they have in the middle of it."""
+        """Return fresh parts of stage `index`, of the form that they have within it."""
         if self.plan is None:
             return build(self.config, self.packed)
         networks = self._fresh(index)
@@ -58,31 +64,39 @@ class Growth:
     def grow(self, before: Parts, index: int) -> Parts:
         """Return the parts of stage `index` with what those of the stage before have learned."""
         networks = self._fresh(index)
-        for name, network in networks.items():
+        for network in networks.values():
             network.to(before.device)
         self._carry(before.networks, networks)
         parts = self._parts(index, networks)
-        with torch.no_grad():
-            grow(before.ema.network, parts.ema.network, fade=False, freeze=False)
+        grow(_growable(before.ema.network), _growable(parts.ema.network), self._fades)
         return parts
 
     def prepare(self, parts: Parts, index: int, step: int) -> None:
         """Set the learning rates of step `step`, and how far its new layers have faded in."""
         self.rates.set(parts.optimizers, step)
         if self.plan is not None:
-            alpha = self.plan.alpha_at(step, self.config.schedule.fade)
+            self.alpha = self.plan.alpha_at(step, self.config.schedule.fade) if index else 1.0
             for network in (*parts.networks.values(), parts.ema.network):
-                set_alpha(network, alpha)
+                _growable(network).set_alpha(self.alpha)
 
-    def _fresh(self, index: int) -> Networks:
-        assert self.plan is not None
-        return build_networks(self.config, self.plan.stages[index].size)
+    def first(self, index: int) -> int:
+        """Return the first step of a stage."""
+        return 0 if self.plan is None else self.plan.first(index)
 
-    def _carry(self, old: Networks, new: Networks) -> None:
-        schedule = self.config.schedule
-        for name in new:
-            grow(old[name], new[name], fade=schedule.fade > 0, freeze=schedule.freeze)
+    @property
+    def _fades(self) -> bool:
+        return self.config.schedule.fade > 0
 
-    def _parts(self, index: int, networks: Networks) -> Parts:
-        assert self.plan is not None
-        return build(self.config, self.packed, networks, self.plan.stages[index].size)
+    def _fresh(self, index: int) -> dict[str, nn.Module]:
+        return build_networks(self.config, self.stages[index].size)
+
+    def _carry(self, old: Mapping[str, nn.Module], new: Mapping[str, nn.Module]) -> None:
+        for name, network in new.items():
+            grow(_growable(old[name]), _growable(network), self._fades, self.config.schedule.freeze)
+
+    def _parts(self, index: int, networks: dict[str, nn.Module]) -> Parts:
+        return build(self.config, self.packed, networks, self.stages[index].size)
+
+
+def _growable(network: nn.Module) -> Growable:
+    return typing.cast(Growable, network)

@@ -1,8 +1,9 @@
 """Networks by the names that a config gives them."""
 
+import dataclasses
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,18 +11,40 @@ from torch import nn
 
 from pokegan.config import LatentConfig, NetworkConfig, RunConfig
 from pokegan.errors import ConfigError
+from pokegan.networks.aegan import (
+    AEGANDiscriminator,
+    AEGANEncoder,
+    AEGANGenerator,
+    AEGANLatentDiscriminator,
+)
 from pokegan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from pokegan.networks.layers import initialise
+from pokegan.networks.pokegan import PokeganDiscriminator, PokeganGenerator
+from pokegan.networks.progressive import Growable
 from pokegan.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
-Make = Callable[..., nn.Module]
-GENERATORS: dict[str, Make] = {"dcgan": DCGANGenerator, "resnet": ResNetGenerator}
+Make = type[nn.Module]
+GENERATORS: dict[str, Make] = {
+    "dcgan": DCGANGenerator,
+    "resnet": ResNetGenerator,
+    "pokegan": PokeganGenerator,
+    "aegan": AEGANGenerator,
+}
 DISCRIMINATORS: dict[str, Make] = {
     "dcgan": DCGANDiscriminator,
     "resnet": ResNetDiscriminator,
+    "pokegan": PokeganDiscriminator,
+    "aegan": AEGANDiscriminator,
 }
-ENCODERS: dict[str, Make] = {}
-LATENT_DISCRIMINATORS: dict[str, Make] = {}
+ENCODERS: dict[str, Make] = {"aegan": AEGANEncoder}
+LATENT_DISCRIMINATORS: dict[str, Make] = {"aegan": AEGANLatentDiscriminator}
+
+ROLES = {
+    "generator": GENERATORS,
+    "discriminator": DISCRIMINATORS,
+    "encoder": ENCODERS,
+    "latent_discriminator": LATENT_DISCRIMINATORS,
+}
 
 
 def build_networks(config: RunConfig, size: int | None = None) -> dict[str, nn.Module]:
@@ -31,47 +54,57 @@ def build_networks(config: RunConfig, size: int | None = None) -> dict[str, nn.M
         config: names and options.
         size: of the pictures, for a stage of growth; else the config's.
     """
-    size = size or config.data.size
+    described = {"generator": config.generator, "discriminator": config.discriminator}
+    if config.encoder is not None and config.latent_discriminator is not None:
+        described["encoder"] = config.encoder
+        described["latent_discriminator"] = config.latent_discriminator
+    given = {"size": size or config.data.size, "latent_size": config.latent.size}
+    wanted = {
+        "generator": ("size", "latent_size"),
+        "discriminator": ("size",),
+        "encoder": ("size", "latent_size"),
+        "latent_discriminator": ("latent_size",),
+    }
     random = torch.Generator().manual_seed(config.training.seed)
-    latent = config.latent.size
+    networks: dict[str, nn.Module] = {}
     with torch.random.fork_rng(devices=[]):  # what constructors draw is counted too
         torch.manual_seed(config.training.seed)
-        networks = {
-            "generator": build_generator(config.generator, config.latent, size),
-            "discriminator": _construct(
-                "discriminator", DISCRIMINATORS, config.discriminator, {"size": size}
-            ),
-        }
-        described = {"generator": config.generator, "discriminator": config.discriminator}
-        if config.encoder is not None and config.latent_discriminator is not None:
-            networks["encoder"] = _construct(
-                "encoder", ENCODERS, config.encoder, {"size": size, "latent_size": latent}
-            )
-            networks["latent_discriminator"] = _construct(
-                "latent discriminator",
-                LATENT_DISCRIMINATORS,
-                config.latent_discriminator,
-                {"latent_size": latent},
-            )
-            described["encoder"] = config.encoder
-            described["latent_discriminator"] = config.latent_discriminator
-    for name, network in networks.items():
-        initialise(network, described[name].init, random)
+        for role, network in described.items():
+            arguments = {name: given[name] for name in wanted[role]}
+            networks[role] = _construct(role, network, arguments)
+    for role, made in networks.items():
+        initialise(made, described[role].init, random)
     return networks
+
+
+def grown_options(config: RunConfig) -> RunConfig:
+    """Return `config` with networks that keep the widths of the last stage in every stage.
+
+    Raises:
+        ConfigError: the networks cannot grow.
+    """
+    parts: dict[str, Any] = {}
+    for role in ("generator", "discriminator"):
+        network: NetworkConfig = getattr(config, role)
+        make = ROLES[role].get(network.name)
+        if not (isinstance(make, type) and issubclass(make, Growable)):
+            able = [name for name, one in ROLES[role].items() if issubclass(one, Growable)]
+            raise ConfigError(f"--stages: the {role} {network.name} does not grow; use {able[0]}")
+        options = {**network.options, "final_size": config.data.size}
+        parts[role] = dataclasses.replace(network, options=options)
+    return dataclasses.replace(
+        config, generator=parts["generator"], discriminator=parts["discriminator"]
+    )
 
 
 def build_generator(network: NetworkConfig, latent: LatentConfig, size: int) -> nn.Module:
     """Return the generator that `network` names, on the CPU, its weights not initialised."""
-    return _construct("generator", GENERATORS, network, {"size": size, "latent_size": latent.size})
+    return _construct("generator", network, {"size": size, "latent_size": latent.size})
 
 
-def _construct(
-    role: str,
-    known: dict[str, Callable[..., nn.Module]],
-    network: NetworkConfig,
-    given: dict[str, Any],
-) -> nn.Module:
+def _construct(role: str, network: NetworkConfig, given: Mapping[str, Any]) -> nn.Module:
     """Call a network's constructor, with messages instead of tracebacks for wrong options."""
+    known, role = ROLES[role], role.replace("_", " ")
     if network.name not in known:
         raise ConfigError(f"{role} {network.name!r}: choose one of {', '.join(known)}")
     make = known[network.name]

@@ -89,7 +89,7 @@ class EagerStep:
 @torch.no_grad()
 def _clip(network: nn.Module, bound: float) -> None:
     """Clamp the weights to [-bound, bound]: the Lipschitz constraint of arXiv 1701.07875."""
-    parameters = list(network.parameters())
+    parameters: list[Tensor] = list(network.parameters())
     torch._foreach_clamp_min_(parameters, -bound)
     torch._foreach_clamp_max_(parameters, bound)
 

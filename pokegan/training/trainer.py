@@ -13,13 +13,12 @@ import torch
 from pokegan.config import RunConfig
 from pokegan.errors import CheckpointError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
-from pokegan.monitor.gradients import GradientFlow, GradientsWriter, read_gradients
+from pokegan.monitor.gradients import GradientFlow, GradientsWriter
 from pokegan.monitor.memory import peak_memory_bytes
 from pokegan.monitor.progress import Progress
-from pokegan.monitor.stats import StatsWriter, read_stats
+from pokegan.monitor.stats import StatsWriter
 from pokegan.monitor.tensorboard import TensorBoardWriter
 from pokegan.monitor.timing import Timing
-from pokegan.objectives.autoencoding import reconstruction_l1
 from pokegan.objectives.phases import StepInput
 from pokegan.training import checkpoint
 from pokegan.training.drawing import draw
@@ -89,6 +88,7 @@ class Trainer:
         self.sums = Accumulator()
         self.gradients = GradientFlow()
         self.unobserved: set[str] = set()
+        self.held_out: dict[str, float] = {}
         self.timing = Timing()
 
     def resume(self) -> list[str]:
@@ -110,6 +110,7 @@ class Trainer:
                 f"{self.config.data.source} gives now; put them back or start a new run"
             )
         checkpoint.set_aside_newer(self.folder.checkpoints, path)
+        self.growth.set_planned(state["planned"])
         self.stage = state["stage"]
         if self.stage > 0:
             self.parts = self.growth.build(self.stage)
@@ -137,6 +138,9 @@ class Trainer:
             if self.board.disabled:
                 self.progress.write(f"TensorBoard is off: {self.board.disabled}")
             self.gallery = Gallery(self.config, self.folder, self.board, self.total)
+            self.growth.prepare(
+                self.parts, self.stage, max(self.done - 1, self.growth.first(self.stage))
+            )
             self._sample_if_due()
             self.timing.snapshot_and_reset()
             try:
@@ -189,6 +193,7 @@ class Trainer:
                 "optimizers": {name: one.state_dict() for name, one in optimizers.items()},
                 "ema": self.parts.ema.network.state_dict(),
                 "stage": self.stage,
+                "planned": self.growth.planned,
                 "adaptive": None if adaptive is None else adaptive.state_dict(),
                 "generator_spec": generator.spec.to_json(),
                 "sums": self.sums.state(),
@@ -249,6 +254,8 @@ class Trainer:
             }
             rates = self.growth.rates.at(self.done - 1)
             facts |= {f"lr/{side}": rate for side, rate in rates.items()}
+            facts |= self.held_out
+            self.held_out.clear()
             observed = self.gradients.read()
             facts |= {f"gradient/{name}": one.norm for name, one in observed.items()}
             self.layers.write(self.done, images / 1000, observed)
@@ -292,6 +299,14 @@ class Trainer:
                 self.growth.stage(self.stage),
             )
             self.sampled_at = self.done
+            self._measure_held_out()
+
+    def _measure_held_out(self) -> None:
+        """Measure how well pictures that were not trained on are reconstructed."""
+        networks, pictures = self.parts.networks, self.parts.held_out
+        if pictures is not None and "encoder" in networks:
+            l1 = reconstruction_l1(networks["encoder"], networks["generator"], pictures)
+            self.held_out["held_out/reconstruction"] = float(l1)
 
     def _check_finite(self) -> None:
         self._check(self.sums.peek())
@@ -308,7 +323,7 @@ class Trainer:
             )
 
     def _generator(self) -> Generator:
-        config = self.config
+        config = self.growth.config
         spec = GeneratorSpec(
             config.generator,
             config.latent,
@@ -316,6 +331,7 @@ class Trainer:
             config.recipe,
             config.training.seed,
             self.done * self.batch / 1000,
+            self.growth.alpha,
         )
         return Generator(self.parts.ema.network, spec, str(self.parts.device))
 

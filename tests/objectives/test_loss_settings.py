@@ -35,7 +35,9 @@ def test_what_is_given_goes_before_what_is_implied() -> None:
 def test_penalties_are_those_asked_for() -> None:
     assert penalties(defaults("bce"), 3) == []
     assert penalties(defaults("wgan-gp"), 3) == [GradientPenalty(3, 10.0)]
-    settings = settle("r3gan", r2=1.0, consistency=2.0, r1_every=16, r2_every=16, consistency_every=16)
+    settings = settle(
+        "r3gan", r2=1.0, consistency=2.0, r1_every=16, r2_every=16, consistency_every=16
+    )
     assert penalties(settings, 3) == [R1(2.0, 16), R2(1.0, 16), Consistency(2.0, 16)]
 
 
