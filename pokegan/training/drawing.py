@@ -1,7 +1,19 @@
 """The plots and animations of a run, drawn from what is on its disk."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from pokegan.monitor.gradients import read_gradients
 from pokegan.monitor.stats import read_stats
-from pokegan.render.plots import plot_losses, plot_scores
+from pokegan.render.animation import save_animation
+from pokegan.render.gradient_plots import plot_gradient_flow, plot_gradient_history
+from pokegan.render.plots import (
+    plot_gradient_norms,
+    plot_learning_rates,
+    plot_losses,
+    plot_penalties,
+    plot_scores,
+)
 from pokegan.training.run_folder import RunFolder
 
 GRADIENT_FIGURES = 5  # of each network, evenly over the run
@@ -12,3 +24,26 @@ def draw(folder: RunFolder) -> None:
     records = read_stats(folder.stats)
     plot_losses(records, folder.plots / "losses.png")
     plot_scores(records, folder.plots / "scores.png")
+    plot_penalties(records, folder.plots / "penalties.png")
+    plot_learning_rates(records, folder.plots / "learning-rates.png")
+    plot_gradient_norms(records, folder.plots / "gradient-norms.png")
+    gradients = read_gradients(folder.gradients)
+    for network in dict.fromkeys(record["network"] for record in gradients):
+        own = [record for record in gradients if record["network"] == network]
+        _draw_gradients(folder, network, own)
+    for stage in folder.stages():
+        save_animation(folder.grids(stage), stage / "animation.gif")
+    if folder.grids():
+        save_animation(folder.grids(), folder.animation)
+    if folder.stages():
+        save_animation(folder.grids(), folder.all_samples)
+
+
+def _draw_gradients(folder: RunFolder, network: str, records: Sequence[dict[str, Any]]) -> None:
+    """Draw the gradient flow of a network at a few moments, a figure each, and over the run."""
+    last = len(records) - 1
+    for place in sorted({round(i * last / GRADIENT_FIGURES) for i in range(GRADIENT_FIGURES + 1)}):
+        record = records[place]
+        path = folder.plots / "gradient-flow" / f"{network}-step-{record['step']:08d}.png"
+        plot_gradient_flow(record, path, f"{network}, step {record['step']:,}")
+    plot_gradient_history(records, folder.plots / f"gradient-flow-{network}.png", network)

@@ -79,9 +79,12 @@ class RunFolder:
 
     def grids(self, folder: Path | None = None) -> list[Path]:
         """Every sample grid, in the order of stages and epochs, or those of one stage's folder."""
-        stages = sorted(self.samples.glob("stage-*-*px"), key=_number)
-        folders = [self.samples, *stages] if folder is None else [folder]
+        folders = [self.samples, *self.stages()] if folder is None else [folder]
         return [path for one in folders for path in sorted(one.glob("epoch-*.png"), key=_number)]
+
+    def stages(self) -> list[Path]:
+        """The folders of the stages so far, in their order; none for a run that does not grow."""
+        return sorted(self.samples.glob("stage-*-*px"), key=_number)
 
     def reconstructions(self, epoch: int) -> Path:
         """Held-out pictures above what the networks make of them."""

@@ -19,6 +19,7 @@ from pokegan.monitor.progress import Progress
 from pokegan.monitor.stats import StatsWriter
 from pokegan.monitor.tensorboard import TensorBoardWriter
 from pokegan.monitor.timing import Timing
+from pokegan.objectives.autoencoding import reconstruction_l1
 from pokegan.objectives.phases import StepInput
 from pokegan.training import checkpoint
 from pokegan.training.drawing import draw
