@@ -13,19 +13,32 @@ def add_parser(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of the recipes."""
+    """Print a table of the recipes: the settings that tell them apart, parameters, origin."""
     from pokegan.recipes import DEFAULT, RECIPES
     from pokegan.training.networks import build_networks
 
-    print(f"{'recipe':<14}{'size':>5}{'batch':>7}{'latents':>9}{'generator':>12}{'discrim.':>12}")
+    width = max(map(len, RECIPES)) + 2
+    heads = ("size", "batch", "latents", "generator", "discrim.", "encoder")
+    print(f"{'recipe':<{width}}" + "".join(f"{head:>{_width(head)}}" for head in heads))
     for name, make in RECIPES.items():
         config = make()
-        counts = [
-            sum(parameter.numel() for parameter in network.parameters())
-            for network in build_networks(config).values()
-        ]
-        row = f"{name:<14}{config.data.size:>5}{config.training.batch:>7}{config.latent.size:>9}"
-        row += "".join(f"{count:>12,}" for count in counts)
+        counts = {
+            role: f"{sum(parameter.numel() for parameter in network.parameters()):,}"
+            for role, network in build_networks(config).items()
+        }
+        cells = (
+            str(config.data.size),
+            str(config.training.batch),
+            str(config.latent.size),
+            counts["generator"],
+            counts["discriminator"],
+            counts.get("encoder", "-"),
+        )
+        row = "".join(f"{cell:>{_width(head)}}" for head, cell in zip(heads, cells, strict=True))
         about = (make.__doc__ or "").splitlines()[0]
-        print(f"{row}  {about}{' (default)' if name == DEFAULT else ''}")
+        print(f"{name:<{width}}{row}  {about}{' (default)' if name == DEFAULT else ''}")
     return 0
+
+
+def _width(head: str) -> int:
+    return max(len(head) + 2, 12 if head in ("generator", "discrim.", "encoder") else 0)

@@ -57,13 +57,16 @@ def parse_stages(text: str, size: int | None = None) -> tuple[Stage, ...]:
     """Read stages such as `16:5e-4x100,2e-4x200;32:5e-4x100`: learning rates x epochs for a size.
 
     Args:
-        text: as `format_stages` writes it; spaces around the parts are allowed.
+        text: as `format_stages` writes it; spaces around the parts are allowed. Nothing of an
+            empty one.
         size: what the last stage's size must be (`--size`), px; None for any.
 
     Raises:
         ConfigError: the text has another form, a size is not twice the one before or the last is
             not `size`, a learning rate is not in (0, 10], or epochs are not positive.
     """
+    if not text.strip():
+        return ()
     stages = tuple(_stage(text, part) for part in text.split(";"))
     for one, two in itertools.pairwise(stages):
         if two.size != 2 * one.size:

@@ -57,7 +57,7 @@ def test_the_text_reads_as_equal_stages(stages: tuple[Stage, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' is no stage; write SIZE:LRxEPOCHS"),
+        (";", "'' is no stage; write SIZE:LRxEPOCHS"),
         ("64", "'64' is no stage"),
         ("x:1e-3x1", "'x:1e-3x1' is no stage"),
         ("-8:1e-3x1", "is no stage"),
