@@ -8,25 +8,37 @@ from torch import Tensor
 
 
 class Accumulator:
-    """Means of named scalars over the steps since the last read; reading is the one host sync."""
+    """Means of named scalars since the last read; reading is the one host sync.
+
+    Each mean is over the steps in which its scalar was recorded: a penalty taken every 16 steps is
+    not thinned by the steps between.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one step's detached scalars."""
+        """Add one step's detached scalars, of any float type; sums are float32.
+
+        The tensors are not kept, so the next step may write over them.
+        """
+        known = [name for name in values if name in self._sums]
+        if known:
+            sums = [self._sums[name] for name in known]
+            torch._foreach_add_(sums, [values[name].to(torch.float32) for name in known])
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            if name not in self._sums:
+                self._sums[name] = value.to(torch.float32, copy=True)
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def peek(self) -> dict[str, float]:
         """Return the means so far."""
         if not self._sums:
             return {}
-        names = list(self._sums)
-        sums = torch.stack([self._sums[name].float() for name in names]).tolist()
-        return {name: sums[i] / self._counts[name] for i, name in enumerate(names)}
+        sums = torch.stack(list(self._sums.values())).tolist()
+        names = zip(self._sums, sums, strict=True)
+        return {name: total / self._counts[name] for name, total in names}
 
     def read(self) -> dict[str, float]:
         """Return the means and start anew."""
@@ -36,9 +48,13 @@ class Accumulator:
 
     def state(self) -> dict[str, dict[str, Tensor] | dict[str, int]]:
         """Return what a checkpoint keeps, so that a resumed run records the same means."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        sums = {name: value.clone() for name, value in self._sums.items()}
+        return {"sums": sums, "counts": dict(self._counts)}
 
     def load(self, state: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
         """Take up what `state` returned."""
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._sums = {
+            name: value.to(device, torch.float32, copy=True)
+            for name, value in state["sums"].items()
+        }
         self._counts = dict(state["counts"])

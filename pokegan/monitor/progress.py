@@ -63,13 +63,13 @@ class Progress:
     def update(self, images_seen: int, values: Mapping[str, float] | None = None) -> None:
         """Tell how many images the run has seen in all, and the losses to show.
 
-        Without `values` those told before stay. `loss/` is cut off the names. Cheap enough for
-        every step.
+        A loss that is not in `values` stays as it was told before: a phase need not run in every
+        interval. `loss/` is cut off the names. Cheap enough for every step.
         """
         now = self._clock()
         self._seen = images_seen
         if values is not None:
-            self._values = dict(values)
+            self._values.update(values)
         if now - self._marks[-1][0] >= 1.0:
             self._marks.append((now, images_seen))
         while len(self._marks) > 1 and self._marks[1][0] <= now - RECENT_SECONDS:

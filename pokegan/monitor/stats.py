@@ -1,41 +1,18 @@
-"""stats.jsonl: the numbers of a run, one JSON object a line, complete after every line.
+"""stats.jsonl: the numbers of a run, one record a log interval.
 
-The file is strict JSON: a value that is not finite is null. A record has `step` and flat keys
-such as `kimg`, `epoch`, `loss/generator`, `score/real`.
+A record has `step` and flat keys such as `kimg`, `epoch`, `loss/generator`, `score/real`,
+`penalty/gradient`, `lr/generator`.
 """
 
-import json
-import math
-import numbers
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from pokegan.errors import DataError
-from pokegan.files import write_bytes
-
-DIGITS = 7  # significant ones; float32 carries no more
+from pokegan.monitor.records import RecordWriter, plain, read_records
 
 
-class StatsWriter:
+class StatsWriter(RecordWriter):
     """Appends records to a stats.jsonl; each is on disk's side of this process once written."""
-
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
-        """Open `path` for appending, its folder made when missing.
-
-        Args:
-            path: the file.
-            resume_step: the step that training goes on from. Records after it, and a last line cut
-                short, are removed first, atomically. None starts an empty file in place of any
-                old one.
-
-        Raises:
-            DataError: a line of the old file, other than the last, is not a record.
-        """
-        kept = b"" if resume_step is None else _until(path, resume_step)
-        write_bytes(path, kept)
-        self._file = path.open("ab")
 
     def write(self, step: int, values: Mapping[str, float | str | None]) -> None:
         """Append one record: `step`, then `values`; floats are rounded to 7 significant digits.
@@ -46,24 +23,7 @@ class StatsWriter:
         """
         if "step" in values:
             raise ValueError("a record's step is given apart from its values")
-        record = {"step": step} | {key: _plain(key, value) for key, value in values.items()}
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file; nothing can be written after."""
-        self._file.close()
-
-    def __enter__(self) -> "StatsWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self.append(step, {key: plain(key, value) for key, value in values.items()})
 
 
 def read_stats(path: Path) -> list[dict[str, Any]]:
@@ -74,44 +34,4 @@ def read_stats(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: another line is not a record.
     """
-    return [record for _, record in _lines(path)]
-
-
-def _until(path: Path, step: int) -> bytes:
-    """Return the lines of `path` whose step is at most `step`, as they stand in the file."""
-    return b"".join(line + b"\n" for line, record in _lines(path) if record["step"] <= step)
-
-
-def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return each line of `path`, without its end, with the record it holds."""
-    raw = path.read_bytes().split(b"\n") if path.exists() else []
-    found = []
-    for number, line in enumerate(raw, start=1):
-        record = _record(line)
-        if record is not None:
-            found.append((line, record))
-        elif number < len(raw):
-            raise DataError(f"{path}, line {number} is not a record of a run: remove that line")
-    return found
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the record in `line`, or None when it holds none."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    whole = isinstance(record, dict) and isinstance(record.get("step"), int)
-    return record if whole else None
-
-
-def _plain(key: str, value: object) -> float | str | bool | None:
-    """Return `value` as strict JSON has it; numbers of numpy included."""
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        number = float(value)
-        return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
-    raise TypeError(f"{key} is a {type(value).__name__}, not a number or text")
+    return read_records(path)

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pokegan.monitor.layers import layer_weights
+
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from torch.utils.tensorboard import SummaryWriter
+
+BINS = 64  # of a histogram; TensorBoard shows 30
+NARROW = 1e-30  # a range in which float32 has no room for bins
 
 
 class TensorBoardWriter:
-    """Writes scalars, pictures and text for TensorBoard, or does nothing and says why.
+    """Writes scalars, pictures, histograms and text for TensorBoard, or does nothing and says why.
 
     Attributes:
         disabled: None, or one line that says why nothing is written; the caller shows it, once.
@@ -50,6 +56,47 @@ class TensorBoardWriter:
         if self._writer is not None:
             self._writer.add_image(tag, image, step, dataformats="HWC")
 
+    def histogram(self, step: int, tag: str, values: "Tensor") -> None:
+        """Write how the elements of `values` are distributed: 64 bins, from the least to the most.
+
+        Counted on the tensor's device, which is waited for. Elements that are not finite are left
+        out; without any other nothing is written.
+        """
+        if self._writer is None:
+            return
+        import torch
+
+        kept = values.detach().flatten().float()
+        kept = kept[kept.isfinite()]
+        if not kept.numel():
+            return
+        low, high = (float(value) for value in kept.aminmax())
+        counts, limits = _counted(kept, low, high)
+        self._writer.add_histogram_raw(
+            tag,
+            min=low,
+            max=high,
+            num=len(kept),
+            sum=float(kept.sum(dtype=torch.float64)),
+            sum_squares=float(kept.square().sum(dtype=torch.float64)),
+            bucket_limits=limits,
+            bucket_counts=counts,
+            global_step=step,
+        )
+
+    def network(self, step: int, name: str, network: "nn.Module") -> None:
+        """Write a histogram of each layer's weight and, where it has one, of its gradient.
+
+        They are `weights/<name>/<layer>` and `gradients/<name>/<layer>`. Waits for the device: for
+        some moments of a run, after a backward pass.
+        """
+        if self._writer is None:
+            return
+        for layer, weight in layer_weights(network).items():
+            self.histogram(step, f"weights/{name}/{layer}", weight)
+            if weight.grad is not None:
+                self.histogram(step, f"gradients/{name}/{layer}", weight.grad)
+
     def text(self, step: int, tag: str, text: str) -> None:
         """Write text, shown as Markdown."""
         if self._writer is not None:
@@ -75,3 +122,15 @@ class TensorBoardWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _counted(values: "Tensor", low: float, high: float) -> tuple[list[int], list[float]]:
+    """Return how many of `values` [n] lie in each bin of [low, high], and the bins' upper limits.
+
+    Counts are whole numbers: those of `torch.histc` are float32, which cannot count beyond 2^24.
+    """
+    if high - low < NARROW:
+        return [len(values)], [high]
+    bins = values.sub(low).mul_(BINS / (high - low)).clamp_(0, BINS - 1).byte()
+    counts: list[int] = bins.bincount(minlength=BINS).tolist()
+    return counts, np.linspace(low, high, BINS + 1)[1:].tolist()

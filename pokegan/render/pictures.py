@@ -17,6 +17,7 @@ from pokegan.errors import PokeganError
 from pokegan.files import atomic_path
 
 WHITE = (255, 255, 255)
+RULE = (160, 165, 174)  # a thin line between rows of pairs
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
@@ -85,6 +86,53 @@ def make_grid(
     return grid
 
 
+def make_pairs(
+    originals: NDArray[np.uint8],
+    reconstructions: NDArray[np.uint8],
+    columns: int | None = None,
+    padding: int = 2,
+    background: Sequence[int] = WHITE,
+) -> NDArray[np.uint8]:
+    """Lay out originals, each above its reconstruction: twice [N, H, W, 3] uint8 to one picture.
+
+    Every row of pairs is a grid of two rows as `make_grid` makes it; a line of 1 pixel in `RULE`
+    parts it from the next. So R rows of C columns are R (2 (H + padding) + padding + 1) - 1 pixels
+    high and C (W + padding) + padding wide. Without `columns` there are as many as make the whole
+    as near to a square as N allows.
+
+    Raises:
+        ValueError: the two differ in shape, or `make_grid` refuses them.
+    """
+    if originals.shape != reconstructions.shape:
+        raise ValueError(f"pairs of {list(originals.shape)} and {list(reconstructions.shape)}")
+    count = len(originals)
+    if count == 0 or (columns is not None and columns < 1):
+        raise ValueError(f"no grid of {count} pairs and {columns} columns")
+    columns = min(count, columns or math.ceil(math.sqrt(2 * count)))
+    pieces: list[NDArray[np.uint8]] = []
+    for start in range(0, count, columns):
+        halves = (half[start : start + columns] for half in (originals, reconstructions))
+        row = np.concatenate([_filled(half, columns, background) for half in halves])
+        strip = make_grid(row, columns, padding, background)
+        rule = np.full_like(strip[:1], RULE)
+        pieces += [rule, strip] if pieces else [strip]
+    return np.concatenate(pieces)
+
+
+def enlarge(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Repeat pixels until pictures [N, h, h, 3] are [N, side, side, 3]; as they are at that size.
+
+    Grids of every stage of progressive growing are then alike, pixel for pixel.
+
+    Raises:
+        ValueError: `side` is not a whole multiple of h, or the pictures are not square.
+    """
+    if images.shape[1] != images.shape[2] or side < 1 or side % images.shape[1]:
+        raise ValueError(f"{list(images.shape)} cannot be repeated to a side of {side}")
+    factor = side // images.shape[1]
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def save_grid(
     images: NDArray[np.uint8],
     path: Path,
@@ -94,3 +142,11 @@ def save_grid(
 ) -> None:
     """Write `make_grid` of [N, H, W, 3] uint8 pictures to `path` as PNG, atomically."""
     save_picture(make_grid(images, columns, padding, background), path)
+
+
+def _filled(images: NDArray[np.uint8], count: int, background: Sequence[int]) -> NDArray[np.uint8]:
+    """Return [count, H, W, 3]: the pictures, then empty ones."""
+    whole = np.empty((count, *images.shape[1:]), images.dtype)
+    whole[:] = np.asarray(background, np.uint8)
+    whole[: len(images)] = images
+    return whole

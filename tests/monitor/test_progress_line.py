@@ -132,11 +132,11 @@ def test_a_resumed_run_counts_only_its_own_images_as_fast(plain, clock):
 def test_values_stay_until_there_are_new_ones(plain, clock):
     stream, make = plain
     progress = make(interval=0.0)
-    for values in ({"loss/a": 1.0}, None, {"loss/b": 2.0}):
+    for values in ({"loss/a": 1.0}, None, {"loss/b": 2.0}, {"loss/a": 3.0}):
         clock.now += 1
         progress.update(1, values)
     shown = [re.findall(r"[ab] \d\.\d+", line) for line in stream.getvalue().splitlines()]
-    assert shown == [["a 1.000"], ["a 1.000"], ["b 2.000"]]
+    assert shown == [["a 1.000"], ["a 1.000"], ["a 1.000", "b 2.000"], ["a 3.000", "b 2.000"]]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pokegan.render import plots
@@ -142,7 +143,7 @@ def test_a_failure_leaves_the_old_plot(tmp_path, monkeypatch):
 
     path = tmp_path / "loss.png"
     path.write_text("old")
-    monkeypatch.setattr(plots.Figure, "savefig", full)
+    monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(OSError, match="disk full"):
         plot_losses(records(3, loss__generator=lambda k: k), path)
     assert path.read_text() == "old"
