@@ -9,8 +9,7 @@
 #if defined(__clang__)
 #pragma clang fp contract(off)
 #elif defined(__GNUC__) && !defined(__CUDACC__)
-// Without errno and traps, square roots and choices can be vectorised.
-#pragma GCC optimize("fp-contract=off", "no-math-errno", "no-trapping-math")
+#pragma GCC optimize("fp-contract=off")
 #endif
 
 namespace pokegan {

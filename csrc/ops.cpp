@@ -34,14 +34,13 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "random_normal(int seed, int stream, Tensor step, Tensor samples, int count) -> Tensor");
 
-  // The loss, and its derivatives by the logits: [2, N], real and fake.
+  // The loss, and its derivatives by the logits, real and fake. A rule is (real_low, real_high,
+  // fake_low, fake_high, swap): one list, because each argument adds to the cost of a call.
   library.def(
       "soft_labels(Tensor real, Tensor fake, Tensor samples, Tensor step, int seed, int stream, "
-      "int form, float real_low, float real_high, float fake_low, float fake_high, float swap) "
-      "-> (Tensor, Tensor)");
+      "int form, float[] rule) -> (Tensor, Tensor, Tensor)");
   library.def(
-      "label_targets(Tensor samples, Tensor step, int seed, int stream, float real_low, "
-      "float real_high, float fake_low, float fake_high, float swap) -> Tensor");
+      "label_targets(Tensor samples, Tensor step, int seed, int stream, float[] rule) -> Tensor");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

@@ -16,19 +16,25 @@ struct Words4 {
   uint32_t word[4];
 };
 
+constexpr int kPhiloxRounds = 10;
+constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53U;
+constexpr uint32_t kPhiloxMultiplier1 = 0xCD9E8D57U;
+constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9U;
+constexpr uint32_t kPhiloxWeyl1 = 0xBB67AE85U;
+
 POKEGAN_HOST_DEVICE Words4 philox4x32(Words4 counter, uint32_t key0, uint32_t key1) {
 #if defined(__CUDA_ARCH__)
 #pragma unroll
 #endif
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = static_cast<uint64_t>(0xD2511F53U) * counter.word[0];
-    const uint64_t product1 = static_cast<uint64_t>(0xCD9E8D57U) * counter.word[2];
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    const uint64_t product0 = static_cast<uint64_t>(kPhiloxMultiplier0) * counter.word[0];
+    const uint64_t product1 = static_cast<uint64_t>(kPhiloxMultiplier1) * counter.word[2];
     counter = {{static_cast<uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0,
                 static_cast<uint32_t>(product1),
                 static_cast<uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1,
                 static_cast<uint32_t>(product0)}};
-    key0 += 0x9E3779B9U;
-    key1 += 0xBB67AE85U;
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
   }
   return counter;
 }

@@ -28,10 +28,8 @@ struct Targets {
   float fake;
 };
 
-// Words 0 to 3 of a sample: the real target, its swap, the fake target, its swap.
-POKEGAN_HOST_DEVICE Targets soft_targets(const RandomKey& key, const LabelRule& rule,
-                                         uint32_t sample) {
-  const Words4 words = random_words(key, sample, 0);
+// Of words 0 to 3 of a sample: the real target, its swap, the fake target, its swap.
+POKEGAN_HOST_DEVICE Targets soft_targets(const Words4& words, const LabelRule& rule) {
   const float real = multiply_add(rule.real_span, uniform_from(words.word[0]), rule.real_low);
   const float fake = multiply_add(rule.fake_span, uniform_from(words.word[2]), rule.fake_low);
   return {uniform_from(words.word[1]) < rule.swap ? 1.0F - real : real,

@@ -1,19 +1,12 @@
 // Arguments of the soft-label operators and their checks, the same words on every back end.
 #pragma once
 
+#include <vector>
+
 #include "random_check.h"
 #include "soft_labels.h"
 
 namespace pokegan {
-
-// The tail that the operators share.
-struct LabelArguments {
-  double real_low;
-  double real_high;
-  double fake_low;
-  double fake_high;
-  double swap;
-};
 
 inline void check_range(const char* op, const char* side, double low, double high) {
   STD_TORCH_CHECK(low >= -1 && low <= 2, op, ": ", side, "_low must be in [-1, 2], got ", low);
@@ -21,15 +14,15 @@ inline void check_range(const char* op, const char* side, double low, double hig
                   "_low, 2], got ", high);
 }
 
-inline LabelRule check_labels(const char* op, const LabelArguments& labels) {
-  check_range(op, "real", labels.real_low, labels.real_high);
-  check_range(op, "fake", labels.fake_low, labels.fake_high);
-  STD_TORCH_CHECK(labels.swap >= 0 && labels.swap <= 1, op, ": swap must be in [0, 1], got ",
-                  labels.swap);
-  return {static_cast<float>(labels.real_low),
-          static_cast<float>(labels.real_high - labels.real_low),
-          static_cast<float>(labels.fake_low),
-          static_cast<float>(labels.fake_high - labels.fake_low), static_cast<float>(labels.swap)};
+// `rule` is (real_low, real_high, fake_low, fake_high, swap).
+inline LabelRule check_labels(const char* op, const std::vector<double>& rule) {
+  STD_TORCH_CHECK(rule.size() == 5, op, ": rule must hold five numbers, got ", rule.size());
+  check_range(op, "real", rule[0], rule[1]);
+  check_range(op, "fake", rule[2], rule[3]);
+  STD_TORCH_CHECK(rule[4] >= 0 && rule[4] <= 1, op, ": swap must be in [0, 1], got ", rule[4]);
+  return {static_cast<float>(rule[0]), static_cast<float>(rule[1] - rule[0]),
+          static_cast<float>(rule[2]), static_cast<float>(rule[3] - rule[2]),
+          static_cast<float>(rule[4])};
 }
 
 inline void check_soft_labels(const Tensor& real, const Tensor& fake, const Tensor& samples,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../soft_labels_check.h"
+#include "philox_lanes.h"
 #include "vector.h"
 
 namespace pokegan {
@@ -34,14 +35,29 @@ struct Labels {
   const int64_t* samples;
 };
 
-POKEGAN_CLONES void draw_targets(const Labels& labels, int64_t begin, int64_t count, float* real,
+POKEGAN_CLONES void targets_from(const Lanes& lanes, const LabelRule& rule, float* real,
                                  float* fake) {
-  const int64_t* samples = labels.samples + begin;
-  for (int64_t i = 0; i < count; ++i) {
-    const Targets targets =
-        soft_targets(labels.key, labels.rule, static_cast<uint32_t>(samples[i]));
-    real[i] = targets.real;
-    fake[i] = targets.fake;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const uint32_t* word = lanes.word[lane];
+    const Targets targets = soft_targets({{word[0], word[1], word[2], word[3]}}, rule);
+    real[lane] = targets.real;
+    fake[lane] = targets.fake;
+  }
+}
+
+void draw_targets(const Labels& labels, int64_t begin, int64_t count, float* real, float* fake) {
+  Lanes lanes{};
+  float last[2][kLanes];
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t used = std::min<int64_t>(kLanes, count - i);
+    std::copy_n(labels.samples + begin + i, used, lanes.sample);
+    draw_lanes(labels.key, lanes);
+    const bool whole = used == kLanes;
+    targets_from(lanes, labels.rule, whole ? real + i : last[0], whole ? fake + i : last[1]);
+    if (!whole) {
+      std::copy_n(last[0], used, real + i);
+      std::copy_n(last[1], used, fake + i);
+    }
   }
 }
 
@@ -150,9 +166,10 @@ void take_means_off(const Sums& total, int64_t count, Value* real_slopes, Value*
   for (int64_t i = 0; i < count; ++i) fake_slopes[i] -= real;
 }
 
-// The mean loss, NaN of an empty batch; its slopes into `slopes`, [2, count].
+// The mean loss, NaN of an empty batch; its derivatives into the slopes.
 template <LossForm kForm, typename Value, typename Scalar>
-Value mean_loss(const Logits<Scalar>& logits, const Labels& labels, Value* slopes) {
+Value mean_loss(const Logits<Scalar>& logits, const Labels& labels, Value* real_slopes,
+                Value* fake_slopes) {
   const int64_t count = logits.count;
   const Means<Value> means = logit_means<kForm, Value>(logits);
   const Value scale = Value(1) / static_cast<Value>(count);
@@ -169,8 +186,8 @@ Value mean_loss(const Logits<Scalar>& logits, const Labels& labels, Value* slope
         sum.real_slope = sum_of(run.real, run.count);
         sum.fake_slope = sum_of(run.fake, run.count);
       }
-      for (int64_t j = 0; j < run.count; ++j) slopes[begin + j] = run.real[j] * scale;
-      for (int64_t j = 0; j < run.count; ++j) slopes[count + begin + j] = run.fake[j] * scale;
+      for (int64_t j = 0; j < run.count; ++j) real_slopes[begin + j] = run.real[j] * scale;
+      for (int64_t j = 0; j < run.count; ++j) fake_slopes[begin + j] = run.fake[j] * scale;
     }
   };
   torch::stable::parallel_for(0, runs_of(count), kGrain, cost_runs);
@@ -180,7 +197,7 @@ Value mean_loss(const Logits<Scalar>& logits, const Labels& labels, Value* slope
     total.real_slope += sum.real_slope;
     total.fake_slope += sum.fake_slope;
   }
-  if constexpr (kForm == LossForm::kRagan) take_means_off(total, count, slopes, slopes + count);
+  if constexpr (kForm == LossForm::kRagan) take_means_off(total, count, real_slopes, fake_slopes);
   return static_cast<Value>(total.loss / static_cast<double>(count));
 }
 
@@ -202,44 +219,42 @@ Logits<Scalar> logits_of(const Tensor& real, const Tensor& fake) {
           static_cast<const Scalar*>(fake.const_data_ptr()), real.size(0)};
 }
 
-std::tuple<Tensor, Tensor> soft_labels_cpu(const Tensor& real, const Tensor& fake,
-                                           const Tensor& samples, const Tensor& step, int64_t seed,
-                                           int64_t stream, int64_t form, double real_low,
-                                           double real_high, double fake_low, double fake_high,
-                                           double swap) {
+std::tuple<Tensor, Tensor, Tensor> soft_labels_cpu(const Tensor& real, const Tensor& fake,
+                                                   const Tensor& samples, const Tensor& step,
+                                                   int64_t seed, int64_t stream, int64_t form,
+                                                   const std::vector<double>& rule) {
   check_soft_labels(real, fake, samples, step, form);
-  const LabelRule rule =
-      check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
+  const LabelRule label_rule = check_labels("soft_labels", rule);
   const Tensor x = dense(real);
   const Tensor y = dense(fake);
   const Tensor places = dense(samples);
-  const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), rule,
+  const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), label_rule,
                       places.const_data_ptr<int64_t>()};
   const ScalarType dtype =
       real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   Tensor loss = new_dense<0>(x, {}, dtype);
-  Tensor slopes = new_dense<2>(x, {2, x.size(0)}, dtype);
+  Tensor real_slopes = new_dense<1>(x, {x.size(0)}, dtype);
+  Tensor fake_slopes = new_dense<1>(x, {x.size(0)}, dtype);
   with_types(real.scalar_type(), [&](auto* scalar, auto* value) {
     using Scalar = std::remove_pointer_t<decltype(scalar)>;
     using Value = std::remove_pointer_t<decltype(value)>;
     with_form(form, [&](auto constant) {
       *loss.mutable_data_ptr<Value>() = mean_loss<decltype(constant)::value, Value>(
-          logits_of<Scalar>(x, y), labels, slopes.mutable_data_ptr<Value>());
+          logits_of<Scalar>(x, y), labels, real_slopes.mutable_data_ptr<Value>(),
+          fake_slopes.mutable_data_ptr<Value>());
     });
   });
-  return {loss, slopes};
+  return {loss, real_slopes, fake_slopes};
 }
 
 Tensor label_targets_cpu(const Tensor& samples, const Tensor& step, int64_t seed, int64_t stream,
-                         double real_low, double real_high, double fake_low, double fake_high,
-                         double swap) {
+                         const std::vector<double>& rule) {
   check_place("label_targets", step, samples);
-  const LabelRule rule =
-      check_labels("label_targets", {real_low, real_high, fake_low, fake_high, swap});
+  const LabelRule label_rule = check_labels("label_targets", rule);
   const Tensor places = dense(samples);
   const int64_t count = places.size(0);
   Tensor out = new_dense<2>(places, {2, count}, ScalarType::Float);
-  const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), rule,
+  const Labels labels{random_key(seed, stream, *step.const_data_ptr<int64_t>()), label_rule,
                       places.const_data_ptr<int64_t>()};
   auto* values = out.mutable_data_ptr<float>();
   draw_targets(labels, 0, count, values, values + count);

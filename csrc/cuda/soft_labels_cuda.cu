@@ -1,12 +1,12 @@
-// Soft-label losses on CUDA: one block walks the batch, so a loss is one launch and its sum has
-// one order. Gradients are one launch too; only the relativistic average form needs one block
-// there.
+// Soft-label losses on CUDA: one block walks the batch, so a loss with its slopes is one launch and
+// its sums have one order.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
 #include <tuple>
 #include <type_traits>
+#include <vector>
 
 #include "../soft_labels_check.h"
 
@@ -79,7 +79,8 @@ __device__ __forceinline__ Means<Value> logit_means(const Logits<Scalar>& logits
 
 template <LossForm kForm, typename Scalar, typename Value = typename Arithmetic<Scalar>::Value>
 __global__ void __launch_bounds__(kThreads)
-    loss_kernel(Logits<Scalar> logits, Labels labels, Value* loss, Value* slopes) {
+    loss_kernel(Logits<Scalar> logits, Labels labels, Value* loss, Value* real_slopes,
+                Value* fake_slopes) {
   const RandomKey key = random_key(labels.seed, labels.stream, *labels.step);
   const Means<Value> means = logit_means<kForm, Value>(logits);
   const double count = static_cast<double>(logits.count);
@@ -89,12 +90,12 @@ __global__ void __launch_bounds__(kThreads)
   double fake_sum = 0;
   for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
     const Targets targets =
-        soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
+        soft_targets(random_words(key, static_cast<uint32_t>(labels.samples[i]), 0), labels.rule);
     const Cost<Value> cost = pair_cost<kForm, Value>(load(logits.real[i]), load(logits.fake[i]),
                                                      targets.real, targets.fake, means);
     sum += cost.loss;
-    slopes[i] = cost.real_slope * scale;
-    slopes[logits.count + i] = cost.fake_slope * scale;
+    real_slopes[i] = cost.real_slope * scale;
+    fake_slopes[i] = cost.fake_slope * scale;
     if constexpr (kForm == LossForm::kRagan) {
       real_sum += cost.real_slope;
       fake_sum += cost.fake_slope;
@@ -107,8 +108,8 @@ __global__ void __launch_bounds__(kThreads)
     const Value real = static_cast<Value>(block_sum(real_sum) / (count * count));
     const Value fake = static_cast<Value>(block_sum(fake_sum) / (count * count));
     for (int64_t i = threadIdx.x; i < logits.count; i += kThreads) {
-      slopes[i] -= fake;
-      slopes[logits.count + i] -= real;
+      real_slopes[i] -= fake;
+      fake_slopes[i] -= real;
     }
   }
 }
@@ -119,7 +120,7 @@ __global__ void targets_kernel(Labels labels, int64_t count, float* out) {
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
        i += stride) {
     const Targets targets =
-        soft_targets(key, labels.rule, static_cast<uint32_t>(labels.samples[i]));
+        soft_targets(random_words(key, static_cast<uint32_t>(labels.samples[i]), 0), labels.rule);
     out[i] = targets.real;
     out[count + i] = targets.fake;
   }
@@ -154,49 +155,46 @@ Logits<Scalar> logits_of(const Tensor& real, const Tensor& fake) {
           static_cast<const Scalar*>(fake.const_data_ptr()), real.size(0)};
 }
 
-std::tuple<Tensor, Tensor> soft_labels_cuda(const Tensor& real, const Tensor& fake,
-                                            const Tensor& samples, const Tensor& step, int64_t seed,
-                                            int64_t stream, int64_t form, double real_low,
-                                            double real_high, double fake_low, double fake_high,
-                                            double swap) {
+std::tuple<Tensor, Tensor, Tensor> soft_labels_cuda(const Tensor& real, const Tensor& fake,
+                                                    const Tensor& samples, const Tensor& step,
+                                                    int64_t seed, int64_t stream, int64_t form,
+                                                    const std::vector<double>& rule) {
   check_soft_labels(real, fake, samples, step, form);
-  const LabelRule rule =
-      check_labels("soft_labels", {real_low, real_high, fake_low, fake_high, swap});
+  const LabelRule label_rule = check_labels("soft_labels", rule);
   const torch::stable::accelerator::DeviceGuard guard(real.get_device_index());
   const Tensor x = dense(real);
   const Tensor y = dense(fake);
   const Tensor places = dense(samples);
-  const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
+  const Labels labels{label_rule, seed, stream, step.const_data_ptr<int64_t>(),
                       places.const_data_ptr<int64_t>()};
   const ScalarType dtype =
       real.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   Tensor loss = new_dense<0>(x, {}, dtype);
-  Tensor slopes = new_dense<2>(x, {2, x.size(0)}, dtype);
+  Tensor real_slopes = new_dense<1>(x, {x.size(0)}, dtype);
+  Tensor fake_slopes = new_dense<1>(x, {x.size(0)}, dtype);
   with_type(real.scalar_type(), [&](auto* scalar) {
     using Scalar = std::remove_pointer_t<decltype(scalar)>;
     using Value = typename Arithmetic<Scalar>::Value;
     with_form(form, [&](auto constant) {
       loss_kernel<decltype(constant)::value, Scalar><<<1, kThreads, 0, current_stream(x)>>>(
           logits_of<Scalar>(x, y), labels, loss.mutable_data_ptr<Value>(),
-          slopes.mutable_data_ptr<Value>());
+          real_slopes.mutable_data_ptr<Value>(), fake_slopes.mutable_data_ptr<Value>());
     });
   });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
-  return {loss, slopes};
+  return {loss, real_slopes, fake_slopes};
 }
 
 Tensor label_targets_cuda(const Tensor& samples, const Tensor& step, int64_t seed, int64_t stream,
-                          double real_low, double real_high, double fake_low, double fake_high,
-                          double swap) {
+                          const std::vector<double>& rule) {
   check_place("label_targets", step, samples);
-  const LabelRule rule =
-      check_labels("label_targets", {real_low, real_high, fake_low, fake_high, swap});
+  const LabelRule label_rule = check_labels("label_targets", rule);
   const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
   const Tensor places = dense(samples);
   const int64_t count = places.size(0);
   Tensor out = new_dense<2>(places, {2, count}, ScalarType::Float);
   if (count == 0) return out;
-  const Labels labels{rule, seed, stream, step.const_data_ptr<int64_t>(),
+  const Labels labels{label_rule, seed, stream, step.const_data_ptr<int64_t>(),
                       places.const_data_ptr<int64_t>()};
   targets_kernel<<<blocks_of(count), kThreads, 0, current_stream(places)>>>(
       labels, count, out.mutable_data_ptr<float>());

@@ -61,18 +61,9 @@ def soft_labels(
         return soft_labels_reference(
             form, real, fake, samples, step, seed, real_interval, fake_interval, swap, stream
         )
-    loss: Tensor = _SoftLabels.apply(
-        real,
-        fake,
-        samples,
-        _step_tensor(step, samples),
-        _signed(seed),
-        int(stream),
-        _number(form),
-        *real_interval,
-        *fake_interval,
-        swap,
-    )
+    place = samples, _step_tensor(step, samples), _signed(seed), int(stream)
+    rule = (*real_interval, *fake_interval, swap)
+    loss: Tensor = _SoftLabels.apply(real, fake, place, _number(form), rule)
     return loss
 
 
@@ -98,9 +89,7 @@ def label_targets(
         _step_tensor(step, samples),
         _signed(seed),
         stream,
-        *real_interval,
-        *fake_interval,
-        swap,
+        (*real_interval, *fake_interval, swap),
     )
     return both[0], both[1]
 
@@ -185,16 +174,20 @@ FORMS: dict[str, Callable[[Tensor, Tensor, Target, Target], Tensor]] = {
 _NUMBERS = {name: number for number, name in enumerate(FORMS)}
 
 
-_NO_GRADIENTS = (None,) * 10  # of the arguments after the logits
-
-
 class _SoftLabels(torch.autograd.Function):
     """Gradient; `torch.library.register_autograd` costs 40 us a call, more than all the rest."""
 
     @staticmethod
-    def forward(ctx: Any, real: Tensor, fake: Tensor, *rest: Any) -> Tensor:
-        loss, slopes = torch.ops.pokegan.soft_labels.default(real, fake, *rest)
-        ctx.slopes = slopes  # nobody else holds it, so nobody can change it: nothing to guard
+    def forward(
+        ctx: Any,
+        real: Tensor,
+        fake: Tensor,
+        place: tuple[Tensor, Tensor, int, int],
+        form: int,
+        rule: tuple[float, ...],
+    ) -> Tensor:
+        loss, *slopes = torch.ops.pokegan.soft_labels.default(real, fake, *place, form, rule)
+        ctx.slopes = slopes  # nobody else holds them, so nobody can change them: nothing to guard
         ctx.dtype = real.dtype
         return loss  # type: ignore[no-any-return]  # torch's
 
@@ -202,10 +195,11 @@ class _SoftLabels(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and gradient.requires_grad:
             raise RuntimeError("soft_labels: differentiable once, and a second time was asked for")
-        slopes = ctx.slopes * gradient
-        if slopes.dtype != ctx.dtype:
-            slopes = slopes.to(ctx.dtype)
-        return *slopes.unbind(), *_NO_GRADIENTS
+        real, fake = ctx.slopes
+        real, fake = real * gradient, fake * gradient
+        if real.dtype != ctx.dtype:
+            real, fake = real.to(ctx.dtype), fake.to(ctx.dtype)
+        return real, fake, None, None, None
 
 
 def _number(form: str) -> int:
@@ -215,7 +209,7 @@ def _number(form: str) -> int:
 
 
 def _is_compiled(tensor: Tensor) -> bool:
-    return _USE.cuda if tensor.device.type == "cuda" else _USE.cpu
+    return _USE.cuda if tensor.is_cuda else _USE.cpu
 
 
 def _signed(seed: int) -> int:
@@ -264,9 +258,10 @@ def _check_rule(op: str, real: Interval, fake: Interval, swap: float) -> None:
 if _USE.cpu:
 
     @torch.library.register_fake("pokegan::soft_labels")  # type: ignore[untyped-decorator]  # torch's
-    def _fake_loss(real: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    def _fake_loss(real: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.float64 if real.dtype == torch.float64 else torch.float32
-        return real.new_empty((), dtype=dtype), real.new_empty((2, real.shape[0]), dtype=dtype)
+        slopes = (real.new_empty(real.shape, dtype=dtype) for _ in range(2))
+        return real.new_empty((), dtype=dtype), *slopes
 
     @torch.library.register_fake("pokegan::label_targets")  # type: ignore[untyped-decorator]  # torch's
     def _fake_targets(samples: Tensor, *rest: Any) -> Tensor:

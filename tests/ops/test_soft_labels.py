@@ -231,9 +231,9 @@ def test_opcheck(dtype) -> None:
     operators = torch.ops.pokegan
     for number in range(len(FORMS)):
         torch.library.opcheck(
-            operators.soft_labels.default, (real, fake, samples, step, 1, 5, number, *rule)
+            operators.soft_labels.default, (real, fake, samples, step, 1, 5, number, rule)
         )
-    torch.library.opcheck(operators.label_targets.default, (samples, step, 1, 5, *rule))
+    torch.library.opcheck(operators.label_targets.default, (samples, step, 1, 5, rule))
 
 
 @pytest.mark.parametrize("form", FORMS)
