@@ -9,7 +9,8 @@ from pokegan.config import RunConfig, override
 from pokegan.data.options import PrepareOptions
 from pokegan.data.sources import open_data
 from pokegan.objectives.phases import StepInput
-from pokegan.training.build import build, build_networks
+from pokegan.training.build import build
+from pokegan.training.networks import build_networks
 
 BATCH = 64
 

@@ -10,7 +10,7 @@ from pokegan.networks.attention import SelfAttention
 from pokegan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from pokegan.networks.layers import initialise, ladder
 from pokegan.networks.spectral_norm import spectral_norms
-from pokegan.training.build import build_networks
+from pokegan.training.networks import build_networks
 
 SIZES = [16, 32, 64, 128, 256]
 FC_GENERATOR = {"stem": "linear", "norm_first": False, "last_stride": 1}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pokegan.config import LatentConfig, NetworkConfig
 from pokegan.errors import CheckpointError, ConfigError
-from pokegan.training.build import build_generator
+from pokegan.training.networks import build_generator
 from pokegan.training.generator import Generator, GeneratorSpec, load
 
 SPEC = GeneratorSpec(

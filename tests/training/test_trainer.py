@@ -144,7 +144,13 @@ def epochs(source: ResidentSource, batch: int, steps: int) -> list[int]:
 @pytest.mark.parametrize("batch", [3, 8, 45])
 def test_every_picture_is_shown_once_an_epoch(packed_folder: Path, batch: int) -> None:
     packed = PackedImages.open(packed_folder)
-    source = ResidentSource(packed, 5, torch.device("cpu"), augmentation=Augmentation(flip=True))
+    source = ResidentSource(
+        packed.images,
+        packed.background,
+        5,
+        torch.device("cpu"),
+        augmentation=Augmentation(flip=True),
+    )
     seen = epochs(source, batch, steps=-(-60 // batch))
     rounds = [seen[start : start + 20] for start in (0, 20, 40)]
     assert all(sorted(one) == list(range(20)) for one in rounds)
@@ -153,14 +159,16 @@ def test_every_picture_is_shown_once_an_epoch(packed_folder: Path, batch: int) -
 
 def test_the_order_does_not_depend_on_the_batch(packed_folder: Path) -> None:
     packed = PackedImages.open(packed_folder)
-    make = lambda: ResidentSource(packed, 5, torch.device("cpu"))  # noqa: E731  two fresh ones
+    make = lambda: ResidentSource(packed.images, packed.background, 5, torch.device("cpu"))  # noqa: E731  two fresh ones
     assert epochs(make(), 4, 10) == epochs(make(), 10, 4)
 
 
 def test_half_of_the_pictures_are_mirrored_and_the_shift_is_bounded(packed_folder: Path) -> None:
     packed = PackedImages.open(packed_folder)
     device = torch.device("cpu")
-    source = ResidentSource(packed, 5, device, augmentation=Augmentation(flip=True, shift=3))
+    source = ResidentSource(
+        packed.images, packed.background, 5, device, augmentation=Augmentation(flip=True, shift=3)
+    )
     samples = torch.arange(4000)
     assert abs(source._flips(samples).float().mean() - 0.5) < 0.03
     shifts = source._shifts(samples)
