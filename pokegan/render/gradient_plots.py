@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from pokegan.render.figures import COLOURS, INK, KIMG, LINES, new_figure, quiet, save_figure
@@ -54,7 +54,7 @@ def plot_gradient_flow(record: Record, path: Path, title: str | None = None) -> 
         axes.annotate(note, (0.01, row), xycoords=("axes fraction", "data"), color=INK, va="center")
     axes.xaxis.set_major_locator(LogLocator(numticks=9))
     axes.xaxis.set_major_formatter(StrMethodFormatter(TICKS))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     _name_rows(axes, layers)
     figure.legend(frameon=False, labelcolor=INK, ncols=2, loc="outside lower center")
     if title:
