@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from pokegan.render.figures import COLOURS, INK, KIMG, LINES, new_figure, quiet, save_figure
@@ -21,7 +21,7 @@ from pokegan.render.figures import COLOURS, INK, KIMG, LINES, new_figure, quiet,
 Record = Mapping[str, Any]
 ROW = 0.21  # height of a layer in inches, where there is room
 MOST_ROWS = 60  # with more layers they stand closer, and not every one is named
-TICKS = StrMethodFormatter("{x:g}")
+TICKS = "{x:g}"
 
 
 def plot_gradient_flow(record: Record, path: Path, title: str | None = None) -> bool:
@@ -53,8 +53,8 @@ def plot_gradient_flow(record: Record, path: Path, title: str | None = None) -> 
         note = "not finite" if math.isnan(mean[row]) else "zero"
         axes.annotate(note, (0.01, row), xycoords=("axes fraction", "data"), color=INK, va="center")
     axes.xaxis.set_major_locator(LogLocator(numticks=9))
-    axes.xaxis.set_major_formatter(TICKS)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(StrMethodFormatter(TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
     _name_rows(axes, layers)
     figure.legend(frameon=False, labelcolor=INK, ncols=2, loc="outside lower center")
     if title:
@@ -89,7 +89,9 @@ def plot_gradient_history(records: Sequence[Record], path: Path, network: str) -
     sides = np.arange(len(layers) + 1) - 0.5
     image = axes.pcolorfast(edges, sides, values, cmap=colours, norm=LogNorm(low, high))
     _name_rows(axes, layers)
-    bar = figure.colorbar(image, pad=0.02, aspect=10 * figure.get_figheight(), format=TICKS)
+    bar = figure.colorbar(
+        image, pad=0.02, aspect=10 * figure.get_figheight(), format=StrMethodFormatter(TICKS)
+    )
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
     quiet(bar.ax)

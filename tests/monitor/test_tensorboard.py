@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -42,6 +43,61 @@ def test_picture(tmp_path):
         assert np.array_equal(np.asarray(seen), image)
 
 
+def histogram(events, tag):
+    """Return the step, the numbers in each bin and the bins' edges, lowest first."""
+    (event,) = events.Histograms(tag)
+    value = event.histogram_value
+    return event.step, list(value.bucket), [value.min, *value.bucket_limit]
+
+
+def read_histograms(folder):
+    return EventAccumulator(str(folder), size_guidance={"histograms": 0}).Reload()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_histogram(tmp_path, dtype):
+    values = torch.randn(10, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with TensorBoardWriter(tmp_path) as writer:
+        writer.histogram(7, "weights", values)
+    step, counts, edges = histogram(read_histograms(tmp_path), "weights")
+    exact = values.double().numpy()
+    wanted, _ = np.histogram(exact, bins=64)
+    assert step == 7
+    assert edges == pytest.approx(np.linspace(exact.min(), exact.max(), 65), abs=1e-9)
+    # a value on an edge may be counted to either side
+    assert np.abs(np.cumsum(counts) - np.cumsum(wanted)).max() <= (0 if dtype.itemsize == 4 else 3)
+    value = read_histograms(tmp_path).Histograms("weights")[0].histogram_value
+    assert value.num == 500
+    assert value.sum == pytest.approx(exact.sum())
+    assert value.sum_squares == pytest.approx(np.square(exact).sum(), rel=1e-5)
+
+
+def test_histogram_of_awkward_values(tmp_path):
+    with TensorBoardWriter(tmp_path) as writer:
+        writer.histogram(1, "constant", torch.full((3, 2), 0.5))
+        writer.histogram(1, "some", torch.tensor([1.0, torch.nan, 3.0, torch.inf]))
+        writer.histogram(1, "none", torch.tensor([torch.nan]))
+        writer.histogram(1, "empty", torch.zeros(0))
+    events = read_histograms(tmp_path)
+    assert sorted(events.Tags()["histograms"]) == ["constant", "some"]
+    assert histogram(events, "constant") == (1, [6.0], [0.5, 0.5])
+    _, counts, edges = histogram(events, "some")
+    assert (counts[0], counts[-1], sum(counts), edges[0], edges[-1]) == (1, 1, 2, 1.0, 3.0)
+
+
+def test_network(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    network[0].requires_grad_(False)
+    network(torch.ones(1, 3)).sum().backward()
+    with TensorBoardWriter(tmp_path) as writer:
+        writer.network(5, "generator", network)
+    assert sorted(read_histograms(tmp_path).Tags()["histograms"]) == [
+        "gradients/generator/1",
+        "weights/generator/0",
+        "weights/generator/1",
+    ]
+
+
 def test_text(tmp_path):
     with TensorBoardWriter(tmp_path) as writer:
         writer.text(0, "config", "batch **64**")
@@ -76,6 +132,8 @@ def test_without_tensorboard_it_says_so_and_does_nothing(tmp_path, monkeypatch):
         writer.scalars(1, {"loss": 2.0})
         writer.picture(1, "samples", np.zeros((2, 2, 3), np.uint8))
         writer.text(1, "config", "text")
+        writer.histogram(1, "weights", torch.ones(3))
+        writer.network(1, "generator", torch.nn.Linear(2, 2))
         writer.flush()
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pokegan.render import plots
-from pokegan.render.plots import plot_losses, plot_scores
+from pokegan.render.plots import (
+    plot_gradient_norms,
+    plot_learning_rates,
+    plot_losses,
+    plot_penalties,
+    plot_scores,
+)
 
 
 def records(count, **curves):
@@ -104,7 +110,10 @@ def test_more_curves_than_colours(tmp_path):
         [{"step": 1, "kimg": 1.0, "loss/generator": None, "score/real": None}],
     ],
 )
-@pytest.mark.parametrize("plot", [plot_losses, plot_scores])
+@pytest.mark.parametrize(
+    "plot",
+    [plot_losses, plot_scores, plot_penalties, plot_gradient_norms, plot_learning_rates],
+)
 def test_nothing_to_draw(tmp_path, plot, made):
     assert plot(made, tmp_path / "plot.png") is False
     assert not list(tmp_path.iterdir())
@@ -125,6 +134,63 @@ def test_scores_beyond_probabilities(tmp_path):
     plot_scores(records(100, score__real=lambda k: 40 + k), tmp_path / "score.png")
     rows = rows_of(pixels(tmp_path / "score.png"), plots.COLOURS[0])
     assert np.nanmax(rows) - np.nanmin(rows) > 300
+
+
+def has_half_line(path):
+    """Tell whether a dashed line in ink goes across the plot."""
+    image = pixels(path)[:, 200:-200]
+    ink = np.abs(image - np.array([round(255 * c) for c in to_rgb(plots.INK)])).max(axis=2) < 40
+    return bool(ink.mean(axis=1).max() > 0.3)
+
+
+@pytest.mark.parametrize(
+    ("high", "told", "probabilities"),
+    [(0.9, None, True), (0.9, True, True), (0.9, False, False), (1.5, True, False)],
+)
+def test_raw_outputs_are_not_shown_as_probabilities(tmp_path, high, told, probabilities):
+    made = records(60, score__real=lambda k: high, score__fake=lambda k: 0.1)
+    plot_scores(made, tmp_path / "score.png", told)
+    assert has_half_line(tmp_path / "score.png") is probabilities
+
+
+def test_a_penalty_of_some_records_is_one_curve(tmp_path):
+    made = records(100, penalty__gradient=lambda k: 2.0, penalty__r1=lambda k: 1.0)
+    for index, record in enumerate(made):
+        if index % 16:
+            del record["penalty/r1"]
+    assert plot_penalties(made, tmp_path / "penalty.png")
+    image = pixels(tmp_path / "penalty.png")
+    always, lazy = (rows_of(image, colour) for colour in plots.COLOURS[:2])
+    assert np.nanmean(always) < np.nanmean(lazy)
+    assert np.isfinite(lazy[10 : int(0.9 * len(lazy))]).all()
+
+
+def test_wide_norms_are_logarithmic(tmp_path):
+    made = records(100, gradient__a=lambda k: 1e-3, gradient__b=lambda k: 1.0)
+    made = [{**record, "gradient/c": 1e3} for record in made]
+    plot_gradient_norms(made, tmp_path / "norm.png")
+    image = pixels(tmp_path / "norm.png")
+    a, b, c = (np.nanmean(rows_of(image, colour)) for colour in plots.COLOURS[:3])
+    assert a - b == pytest.approx(b - c, abs=3)
+    assert b - c > 100
+
+
+def test_learning_rates_are_drawn_as_they_are(tmp_path):
+    made = records(100, lr__generator=lambda k: 2e-4 if k <= 25 else 1e-4)
+    plot_learning_rates(made, tmp_path / "lr.png")
+    rows = rows_of(pixels(tmp_path / "lr.png"), plots.COLOURS[0])
+    before, after = rows[: int(0.45 * len(rows))], rows[int(0.55 * len(rows)) : -20]
+    assert np.nanmax(before) - np.nanmin(before) <= 2
+    assert np.nanmean(after) > np.nanmean(before) + 150
+
+
+def test_equal_learning_rates_share_a_curve(tmp_path):
+    rates = {f"lr__{name}": lambda k: 2e-4 for name in ("generator", "discriminator")}
+    plot_learning_rates(records(10, **rates), tmp_path / "lr.png")
+    image = pixels(tmp_path / "lr.png")
+    first, second = (np.isfinite(rows_of(image, colour)).any() for colour in plots.COLOURS[:2])
+    assert first
+    assert not second
 
 
 def test_scores_keep_their_colours(tmp_path):

@@ -6,7 +6,15 @@ import torch
 from PIL import Image
 
 from pokegan.errors import PokeganError
-from pokegan.render.pictures import make_grid, save_grid, save_picture, to_uint8
+from pokegan.render.pictures import (
+    RULE,
+    enlarge,
+    make_grid,
+    make_pairs,
+    save_grid,
+    save_picture,
+    to_uint8,
+)
 
 
 def counted(count, height, width):
@@ -100,6 +108,59 @@ class TestMakeGrid:
     def test_refused(self, images, arguments):
         with pytest.raises(ValueError, match=r"expected|no grid"):
             make_grid(images, **arguments)
+
+
+class TestMakePairs:
+    def test_every_pixel(self):
+        above = counted(3, 1, 2)
+        pairs = make_pairs(above, above + 100, columns=2, padding=1, background=(7, 8, 9))
+        # two rows of pairs, each original, padding, reconstruction; a rule between the rows
+        zero, rule = [0] * 7, [-1] * 7
+        first = [[0, 10, 10, 0, 20, 20, 0], zero, [0, 110, 110, 0, 120, 120, 0]]
+        second = [[0, 30, 30, 0, 0, 0, 0], zero, [0, 130, 130, 0, 0, 0, 0]]
+        expected = np.array([zero, *first, zero, rule, zero, *second, zero])
+        for channel, ground in enumerate((7, 8, 9)):
+            wanted = np.where(expected == 0, ground, expected)
+            wanted = np.where(expected == -1, RULE[channel], wanted)
+            assert np.array_equal(pairs[:, :, channel], wanted)
+        assert pairs.dtype == np.uint8
+
+    @pytest.mark.parametrize(
+        ("count", "columns", "rows_and_columns"),
+        [(1, None, (1, 1)), (8, None, (2, 4)), (32, None, (4, 8)), (3, 8, (1, 3)), (3, 1, (3, 1))],
+    )
+    def test_layout(self, count, columns, rows_and_columns):
+        images = np.zeros((count, 4, 6, 3), np.uint8)
+        rows, across = rows_and_columns
+        wanted = (rows * (2 * 6 + 2 + 1) - 1, across * 8 + 2, 3)
+        assert make_pairs(images, images, columns, padding=2).shape == wanted
+
+    @pytest.mark.parametrize(
+        ("originals", "reconstructions", "columns"),
+        [
+            (np.zeros((0, 4, 4, 3), np.uint8), np.zeros((0, 4, 4, 3), np.uint8), None),
+            (np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), None),
+            (np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 3)), None),
+            (np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8), 0),
+        ],
+    )
+    def test_refused(self, originals, reconstructions, columns):
+        with pytest.raises(ValueError, match=r"pairs|expected"):
+            make_pairs(originals, reconstructions, columns)
+
+
+class TestEnlarge:
+    def test_pixels_become_squares(self):
+        images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+        large = enlarge(images, 12)
+        assert large.shape == (2, 12, 12, 3)
+        rows, columns = np.indices((12, 12)) // 3
+        assert np.array_equal(large, images[:, rows, columns])
+
+    @pytest.mark.parametrize(("shape", "side"), [((4, 4), 6), ((4, 4), 2), ((4, 8), 8)])
+    def test_refused(self, shape, side):
+        with pytest.raises(ValueError, match="cannot be repeated"):
+            enlarge(np.zeros((1, *shape, 3), np.uint8), side)
 
 
 class TestSaving:
