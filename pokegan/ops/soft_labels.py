@@ -260,7 +260,7 @@ if _USE.cpu:
     @torch.library.register_fake("pokegan::soft_labels")  # type: ignore[untyped-decorator]  # torch's
     def _fake_loss(real: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.float64 if real.dtype == torch.float64 else torch.float32
-        slopes = (real.new_empty(real.shape, dtype=dtype) for _ in range(2))
+        slopes = real.new_empty(real.shape, dtype=dtype), real.new_empty(real.shape, dtype=dtype)
         return real.new_empty((), dtype=dtype), *slopes
 
     @torch.library.register_fake("pokegan::label_targets")  # type: ignore[untyped-decorator]  # torch's
