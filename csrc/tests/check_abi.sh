@@ -4,8 +4,11 @@
 #
 #   csrc/tests/check_abi.sh PYTHON...          the first builds; each needs torch and numpy
 #
-# Without arguments: two fresh virtual environments, with torch 2.11 and with the newest.
-# Where torch-abi-audit is installed for the first Python, it audits the modules too.
+# Without arguments: two fresh virtual environments, with torch 2.11 and with the newest. A Python
+# with a CPU-only torch, given second or later, shows that the same wheel works there.
+# Where torch-abi-audit is installed for the first Python (pip install torch-abi-audit, Python 3.11
+# or later), it audits both modules. By hand, where it is installed for some other Python:
+#   torch-abi-audit --check both pokegan/_C.abi3.so pokegan/_C_cuda.abi3.so
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -21,6 +24,7 @@ fresh() { # NAME REQUIREMENT
 pythons=("$@")
 if [ "$#" -eq 0 ]; then
   fresh newest torch
+  "$work/newest/bin/pip" install --quiet torch-abi-audit || true # said so at the end
   fresh oldest "torch==2.11.*"
 fi
 

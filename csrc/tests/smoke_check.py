@@ -116,6 +116,9 @@ def schemas() -> set[str]:
 def main() -> int:
     """Check the operators on the CPU, and on a GPU where there is one."""
     assert status().cpu, status().cpu_reason
+    if torch.version.cuda is None:  # a module that needs CUDA libraries is not even tried
+        assert not status().cuda
+        assert "pokegan._C_cuda" not in sys.modules
     unchecked = schemas() - CHECKS.keys()
     assert not unchecked, f"no smoke check of {sorted(unchecked)}"
     for device in ("cpu", *("cuda",) * (status().cuda and torch.cuda.is_available())):

@@ -1,5 +1,7 @@
 #include <cstring>
+#include <vector>
 
+#include "../cpu/philox_lanes.h"
 #include "../philox.h"
 #include "check.h"
 
@@ -33,4 +35,27 @@ TEST(uniforms_are_exact_at_the_ends) {
   CHECK(uniform_from(0xFFU) == 0.0F);
   CHECK(uniform_from(0x80000000U) == 0.5F);
   CHECK(uniform_from(0xFFFFFFFFU) == 1.0F - 1.0F / 16777216.0F);
+}
+
+TEST(every_form_of_many_counters_has_the_words_of_one) {
+  std::vector<DrawLanes> forms{&draw_lanes_plain};
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (__builtin_cpu_supports("avx2")) forms.push_back(&draw_lanes_avx2);
+  if (__builtin_cpu_supports("avx512f")) forms.push_back(&draw_lanes_avx512);
+#endif
+  const RandomKey key{UINT64_C(0xFEDCBA9876543210), 0xFFFFFFFFU, 0x80000001U};
+  Lanes lanes{};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    lanes.sample[lane] = UINT64_C(0xFFFFFFFF00000000) + 0xFFFFFFF0U + static_cast<uint32_t>(lane);
+    lanes.block[lane] = UINT64_C(0x7777777700000000) + 3U * static_cast<uint32_t>(lane);
+  }
+  for (const DrawLanes draw : forms) {
+    std::memset(lanes.word, 0, sizeof(lanes.word));
+    draw(key, lanes);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const Words4 one = random_words(key, static_cast<uint32_t>(lanes.sample[lane]),
+                                      static_cast<uint32_t>(lanes.block[lane]));
+      CHECK(std::memcmp(&one, lanes.word[lane], sizeof(one)) == 0);
+    }
+  }
 }

@@ -260,8 +260,8 @@ if _USE.cpu:
     @torch.library.register_fake("pokegan::soft_labels")  # type: ignore[untyped-decorator]  # torch's
     def _fake_loss(real: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.float64 if real.dtype == torch.float64 else torch.float32
-        one, other = (real.new_empty(real.shape, dtype=dtype) for _ in range(2))
-        return real.new_empty((), dtype=dtype), one, other
+        slopes = real.new_empty(real.shape, dtype=dtype), real.new_empty(real.shape, dtype=dtype)
+        return real.new_empty((), dtype=dtype), *slopes
 
     @torch.library.register_fake("pokegan::label_targets")  # type: ignore[untyped-decorator]  # torch's
     def _fake_targets(samples: Tensor, *rest: Any) -> Tensor:

@@ -231,14 +231,13 @@ def test_opcheck() -> None:
 
 
 @needs_extension
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiled_in_one_graph(backend) -> None:
+def test_compiled_in_one_graph() -> None:
     def normalise(weights, u, v):
         return spectral_scale(weights, spectral_iterate(weights, u, v, dims), dims)
 
     weights, dims = network_weights()
     results = []
-    for run in (normalise, torch.compile(normalise, fullgraph=True, backend=backend)):
+    for run in (normalise, torch.compile(normalise, fullgraph=True, backend="aot_eager")):
         u, v = vectors(weights, dims)
         leaves = [weight.clone().requires_grad_() for weight in weights]
         scaled = run(leaves, u, v)
