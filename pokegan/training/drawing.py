@@ -19,11 +19,17 @@ from pokegan.training.run_folder import RunFolder
 GRADIENT_FIGURES = 5  # of each network, evenly over the run
 
 
-def draw(folder: RunFolder) -> None:
-    """Draw every plot and animation that the run has records and grids for."""
+def draw(folder: RunFolder, probabilities: bool) -> None:
+    """Draw every plot and animation that the run has records and grids for.
+
+    Args:
+        folder: the run's.
+        probabilities: whether the scores are probabilities; raw outputs of the discriminator if
+            not.
+    """
     records = read_stats(folder.stats)
     plot_losses(records, folder.plots / "losses.png")
-    plot_scores(records, folder.plots / "scores.png")
+    plot_scores(records, folder.plots / "scores.png", probabilities)
     plot_penalties(records, folder.plots / "penalties.png")
     plot_learning_rates(records, folder.plots / "learning-rates.png")
     plot_gradient_norms(records, folder.plots / "gradient-norms.png")

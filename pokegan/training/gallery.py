@@ -1,4 +1,4 @@
-"""The pictures that a run shows while it trains: sample grids, reconstructions, weights."""
+"""The pictures that a run shows while it trains: sample grids and reconstructions."""
 
 from collections.abc import Mapping
 
@@ -47,17 +47,19 @@ class Gallery:
 
         Every grid is a file; TensorBoard shows the first, the last and some between.
         """
-        on_board = step in (0, self.total) or step - self.shown_at >= (
-            self.total / MOMENTS_IN_TENSORBOARD
-        )
+        on_board = step == 0 or self.is_due(step)
         grid = make_grid(generator.sample(self.config.output.samples, self.config.training.seed))
         save_picture(grid, self.folder.grid(epoch, stage))
         if on_board:
             self.shown_at = step
             self.board.picture(step, "samples", grid)
-            self._weights(step, networks)
         if held_out is not None and "encoder" in networks:
             self._reconstructions(step, epoch, networks, held_out, on_board)
+
+    def is_due(self, step: int) -> bool:
+        """Return whether TensorBoard has waited long enough for more than scalars."""
+        waited = step - self.shown_at >= self.total / MOMENTS_IN_TENSORBOARD
+        return waited or step == self.total
 
     def _reconstructions(
         self,
@@ -75,9 +77,3 @@ class Gallery:
         save_picture(pairs, self.folder.reconstructions(epoch))
         if on_board:
             self.board.picture(step, "reconstructions", pairs)
-
-    def _weights(self, step: int, networks: Mapping[str, nn.Module]) -> None:
-        for name, network in networks.items():
-            for layer, weight in network.named_parameters():
-                if weight.dim() > 1:
-                    self.board.histogram(step, f"weights/{name}/{layer}", weight)

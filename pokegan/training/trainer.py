@@ -20,6 +20,7 @@ from pokegan.monitor.stats import StatsWriter
 from pokegan.monitor.tensorboard import TensorBoardWriter
 from pokegan.monitor.timing import Timing
 from pokegan.objectives.autoencoding import reconstruction_l1
+from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
 from pokegan.training import checkpoint
 from pokegan.training.drawing import draw
@@ -89,6 +90,7 @@ class Trainer:
         self.sums = Accumulator()
         self.gradients = GradientFlow()
         self.unobserved: set[str] = set()
+        self.board_due = False
         self.held_out: dict[str, float] = {}
         self.timing = Timing()
 
@@ -159,9 +161,9 @@ class Trainer:
                 if self.saved_at != self.done:
                     self.save()
             except DivergedError:
-                draw(self.folder)
+                self._draw()
                 raise
-            draw(self.folder)
+            self._draw()
         stopped = None if finished else signal.Signals(interruption.signal or signal.SIGINT)
         return Run(
             self.folder.path,
@@ -225,6 +227,7 @@ class Trainer:
             self.growth.prepare(self.parts, self.stage, self.done)
             if self._is_logged(self.done + 1):
                 self.unobserved = set(self.parts.networks)
+                self.board_due = self.gallery.is_due(self.done + 1)
             observer = self if self.unobserved else None
             self.sums.add(self.parts.step(inputs, self.done, observer))
             self.done += 1
@@ -235,6 +238,8 @@ class Trainer:
         if name in self.unobserved:
             self.unobserved.discard(name)
             self.gradients.observe(name, network)
+            if self.board_due:
+                self.board.network(self.done + 1, name, network)
 
     def _is_logged(self, step: int) -> bool:
         return step % self.config.output.log_every == 0 or step == self.total
@@ -322,6 +327,10 @@ class Trainer:
                 f"{wrong[0]} is not finite at step {self.done}: the run has diverged; lower the "
                 f"learning rates ({where})"
             )
+
+    def _draw(self) -> None:
+        loss = adversarial_loss(self.config.objective.loss)
+        draw(self.folder, loss.probability)
 
     def _generator(self) -> Generator:
         config = self.growth.config

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from pokegan.config import LatentConfig, NetworkConfig
 from pokegan.errors import CheckpointError, ConfigError
-from pokegan.training.networks import build_generator
 from pokegan.training.generator import Generator, GeneratorSpec, load
+from pokegan.training.networks import build_generator
 
 SPEC = GeneratorSpec(
     NetworkConfig("dcgan", {"channels": [16, 8]}), LatentConfig(size=6), 16, "test", 3, 1.5
