@@ -61,14 +61,6 @@ def test_a_wrong_value_is_named_with_its_flag(path: str, value: object, words: s
     assert "\n" not in str(error.value)
 
 
-def test_sharing_fakes_needs_one_generator_update_a_step() -> None:
-    with pytest.raises(ConfigError, match="needs --no-share-fakes"):
-        override(
-            recipes.get("house-dcgan"),
-            {"objective.share_fakes": True, "objective.discriminator_steps": 5},
-        )
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
