@@ -76,7 +76,7 @@ def test_resume_goes_on(packed_folder: Path, tmp_path: Path) -> None:
         (["train", "--generator-option", "channels=[0, 8]"], "a list of whole numbers"),
         (["train", "--generator-option", "norm=spectre"], "norm"),
         (["train", "--discriminator-steps", "5"], "needs --no-share-fakes"),
-        (["train", "--loss", "hinge"], "give --label-smoothing 0"),
+        (["train", "--loss", "hinge", "--label-noise", "0.1"], "give --label-noise 0"),
         (["train", "--generator-lr", "-1"], "--generator-lr"),
         (["train", "--background", "transparent"], "--background"),
         (["generate", "nowhere"], "nowhere: there is no such run"),
