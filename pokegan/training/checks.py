@@ -69,15 +69,16 @@ def _check_idle(config: RunConfig) -> None:
         part = entry.path.split(".")[0] + "."
         given, other = needs.get(entry.path) or needs.get(part) or (True, "")
         if not given and entry.value_in(config) != entry.value_in(plain):
-            raise ConfigError(
-                f"{entry.flag} {entry.value_in(config)} has no effect without {other}"
-            )
+            value = "" if entry.kind is bool else f" {entry.value_in(config)}"
+            raise ConfigError(f"{entry.flag}{value} has no effect without {other}")
 
 
 def _check_augmentation(config: RunConfig) -> None:
     """Refuse two augmentations of the discriminator's inputs, and ADA's rule without a sign."""
     objective = config.objective
-    build_diff_augment(config, (255, 255, 255))
+    augment = build_diff_augment(config, (255, 255, 255))
+    if augment is not None and not augment.policy:
+        raise ConfigError(f"--diff-augment {objective.diff_augment}: names no augmentation")
     used = [
         flag
         for flag, value in (

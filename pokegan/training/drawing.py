@@ -16,7 +16,7 @@ from pokegan.render.plots import (
 )
 from pokegan.training.run_folder import RunFolder
 
-GRADIENT_FIGURES = 5  # of each network, evenly over the run
+GRADIENT_FIGURES = 2  # of each network after its first, evenly over the run
 
 
 def draw(folder: RunFolder, probabilities: bool) -> None:

@@ -27,10 +27,17 @@ def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) 
     assert names - events == {
         "config.json",
         "stats.jsonl",
+        "gradients.jsonl",
         "generator.safetensors",
         "generator.json",
         "plots/losses.png",
         "plots/scores.png",
+        "plots/learning-rates.png",
+        "plots/gradient-norms.png",
+        "plots/gradient-flow-generator.png",
+        "plots/gradient-flow-discriminator.png",
+        "plots/gradient-flow/generator-step-00000020.png",
+        "plots/gradient-flow/discriminator-step-00000020.png",
         "samples/animation.gif",
         "samples/epoch-0000.png",
         "samples/epoch-0004.png",  # the first after 10 steps of 8 pictures of 20
@@ -104,7 +111,7 @@ def test_a_run_shorter_than_an_epoch_keeps_its_first_grid(tiny: RunConfig, tmp_p
 
 def test_smoothing_without_targets_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     changes = {"objective.loss": "hinge", "objective.label_smoothing": 0.1}
-    with pytest.raises(ConfigError, match="--loss hinge has no targets to smooth"):
+    with pytest.raises(ConfigError, match="--loss hinge has no targets, so --label-smoothing"):
         train(override(tiny, changes), tmp_path / "run")
     train(override(tiny, changes | {"objective.label_smoothing": 0.0}), tmp_path / "run")
 
