@@ -133,10 +133,12 @@ def _parsed(flag: str, pair: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals:
         raise ConfigError(f"--{flag} {pair}: KEY=VALUE is wanted")
-    try:
-        return key, json.loads(text)
-    except ValueError:  # a bare word, such as norm=instance
-        return key, text
+    for read in (json.loads, float):  # JSON has no .3
+        try:
+            return key, read(text)
+        except ValueError:
+            continue
+    return key, text  # a bare word, such as norm=instance
 
 
 def _optimizer(before: OptimizerConfig, side: str, args: argparse.Namespace) -> OptimizerConfig:

@@ -1,4 +1,4 @@
-"""Settings that cannot go together, or would have no effect, are refused before anything is made."""
+"""Settings that cannot go together, or have no effect, are refused before anything is made."""
 
 from pathlib import Path
 from typing import Any

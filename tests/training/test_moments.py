@@ -1,5 +1,7 @@
 """TensorBoard's pictures and histograms: a few moments of a run, however often one is offered."""
 
+import itertools
+
 import pytest
 
 from pokegan.training.gallery import Moments
@@ -10,7 +12,7 @@ def test_about_as_many_as_asked_for(every: int) -> None:
     moments = Moments(1000, 25)
     taken = [step for step in range(every, 1001, every) if moments.take(step)]
     assert taken[0] >= 40
-    assert all(later - earlier >= 40 for earlier, later in zip(taken, taken[1:], strict=False))
+    assert all(later - earlier >= 40 for earlier, later in itertools.pairwise(taken))
     assert 16 <= len(taken) <= 25
 
 

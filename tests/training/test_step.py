@@ -111,7 +111,7 @@ def test_the_generators_phase_leaves_the_discriminator_alone(tiny: RunConfig) ->
     real = parts.source.batch(0, 8)
     weights = copy.deepcopy(parts.networks["discriminator"].state_dict())
     inputs = StepInput(real.images, real.samples, torch.tensor(0))
-    parts.step._run(dataclasses.replace(phase, loss=spy), inputs)
+    parts.step._run(dataclasses.replace(phase, loss=spy), inputs, None)
     assert not any(seen["frozen"])
     for name, parameter in parts.networks["discriminator"].named_parameters():
         assert torch.equal(parameter, weights[name])
