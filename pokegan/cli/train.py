@@ -40,6 +40,7 @@ def add_parser(
 
 def run(args: argparse.Namespace) -> int:
     """Train, print where things are, and return the exit code."""
+    from pokegan.recipes.changes import fit_to_loss
     from pokegan.training.session import resume, train
 
     changes = {
@@ -53,7 +54,11 @@ def run(args: argparse.Namespace) -> int:
             done = resume(args.resume, changes, print, progress)
     else:
         config = override(recipes.get(args.recipe or recipes.DEFAULT), _with_length(changes))
-        config = with_networks(config, args).validated()
+        config, off = fit_to_loss(with_networks(config, args).validated(), changes)
+        if off:
+            print(
+                f"note      --loss {config.objective.loss}: without the recipe's {', '.join(off)}"
+            )
         with bar("preparing") as progress:
             done = train(config, args.out, print, progress)
     kimg = done.images / 1000

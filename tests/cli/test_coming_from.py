@@ -12,7 +12,11 @@ from pokegan.cli.main import main
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from.md"
 SHORT = {"--steps": "2", "--batch": "4", "--samples": "4", "--size": "16", "--data": "input"}
-LONGER = {"progan": {"--size": "64", "--steps": "3"}, "dcgan-fc-128": {"--size": "32"}}
+LONGER = {
+    "progan": {"--size": "64", "--steps": "3"},
+    "dcgan-fc-128": {"--size": "32"},
+    "aegan": {"--holdout": "2"},
+}
 
 
 def rows() -> Iterator[tuple[str, str]]:

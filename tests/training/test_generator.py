@@ -104,7 +104,11 @@ def test_the_description_is_enough_for_plain_pytorch(tmp_path: Path) -> None:
     generator = make()
     generator.save(tmp_path / "g.safetensors")
     facts = json.loads((tmp_path / "g.json").read_text())
-    assert facts["network"] == {"name": "dcgan", "options": {"channels": [16, 8]}}
+    assert facts["network"] == {
+        "name": "dcgan",
+        "options": {"channels": [16, 8]},
+        "init": "normal",
+    }
     assert facts["latent"] == {"size": 6, "distribution": "normal"}
     network = torch.nn.Sequential(
         torch.nn.ConvTranspose2d(6, 16, 4, bias=False),
