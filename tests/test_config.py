@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pokegan import recipes
-from pokegan.config import LengthConfig, RunConfig, override, settings
+from pokegan.config import LengthConfig, OptimizerConfig, RunConfig, override, settings
 from pokegan.errors import ConfigError
+from pokegan.objectives.losses import LOSSES
+from pokegan.training.schedules import SCHEDULES
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
@@ -59,6 +62,28 @@ def test_a_wrong_value_is_named_with_its_flag(path: str, value: object, words: s
         override(recipes.get("house-dcgan"), {path: value})
     assert str(error.value).startswith(words)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"beta1": 1.0}, "--beta1 1.0: a number in"),
+        ({"beta2": -0.1}, "--beta2 -0.1: a number in"),
+        ({"eps": float("inf")}, "--adam-eps inf: a number in"),
+        ({"weight_decay": 2.0}, "--weight-decay 2.0: a number in"),
+        ({"lr": "fast"}, "generator_optimizer.lr 'fast': a number"),
+    ],
+)
+def test_a_wrong_value_of_adam_is_named_with_its_flag(change: dict[str, Any], words: str) -> None:
+    config = dataclasses.replace(recipes.get("hpml"), generator_optimizer=OptimizerConfig(**change))
+    with pytest.raises(ConfigError, match=words):
+        config.validated()
+
+
+def test_the_choices_are_those_that_there_are() -> None:
+    choices = {entry.flag: entry.metadata["choices"] for entry in settings()}
+    assert choices["--loss"] == tuple(LOSSES)
+    assert choices["--lr-schedule"] == SCHEDULES
 
 
 @pytest.mark.parametrize(

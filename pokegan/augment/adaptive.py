@@ -78,7 +78,7 @@ class AdaptiveAugment(nn.Module):
         self.target = target
         self.speed_kimg = speed_kimg
         self.every = every
-        self.policy = parse_policy(policy, TRANSFORMS, "--ada-policy")
+        self.policy = parse_policy(policy, TRANSFORMS, "policy")
         self.register_buffer("p", torch.tensor(float(p)))
         self.register_buffer("sign", torch.zeros(()))  # of the last step
         self.register_buffer("step_signs", torch.zeros(2))  # sum and count of this step
@@ -153,7 +153,7 @@ def _mean(signs: Tensor) -> Tensor:
 def _check(target: float | None, speed_kimg: float, p: float, every: int, padding: str) -> None:
     rules = (
         (target is None or -1 < target < 1, f"--ada-target {target}: give a number in (-1, 1)"),
-        (0 < speed_kimg < float("inf"), f"--ada-speed {speed_kimg:g}: give kimg above 0"),
+        (0 < speed_kimg < float("inf"), f"--ada-kimg {speed_kimg:g}: give kimg above 0"),
         (0 <= p <= 1, f"--ada-p {p:g}: give a probability from 0 to 1"),
         (every >= 1, f"every {every}: give 1 or more steps"),
         (padding in PADDINGS, f"padding {padding!r}: choose one of {', '.join(PADDINGS)}"),

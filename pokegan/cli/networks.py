@@ -74,6 +74,7 @@ def with_networks(config: RunConfig, args: argparse.Namespace) -> RunConfig:
     Raises:
         ConfigError: an option is not KEY=VALUE, or two flags speak against each other.
     """
+    _check_rates(config, args)
     parts: dict[str, Any] = {}
     for side in SIDES:
         network: NetworkConfig = getattr(config, side)
@@ -94,6 +95,10 @@ def with_networks(config: RunConfig, args: argparse.Namespace) -> RunConfig:
             raise ConfigError(f"--generator-lr-factor {factor:g}: a number in [0, 100] is wanted")
         rate = parts["discriminator_optimizer"].lr * factor
         parts["generator_optimizer"] = dataclasses.replace(parts["generator_optimizer"], lr=rate)
+    for role in ("encoder", "latent_discriminator"):
+        other: NetworkConfig | None = getattr(config, role)
+        if other is not None and args.init is not None:
+            parts[role] = dataclasses.replace(other, init=args.init)
     return dataclasses.replace(config, **parts)
 
 
@@ -107,6 +112,18 @@ def given_networks(args: argparse.Namespace) -> list[str]:
     return given + [flag for name, (flag, _) in ADAM.items() if getattr(args, name) is not None]
 
 
+def _check_rates(config: RunConfig, args: argparse.Namespace) -> None:
+    """Refuse learning rates where the stages have them."""
+    given = [
+        flag for flag in ("lr", *(f"{side}_lr" for side in SIDES)) if vars(args)[flag] is not None
+    ]
+    if config.schedule.stages and given:
+        raise ConfigError(
+            f"--{given[0].replace('_', '-')} has no effect with --stages, whose cycles have the "
+            "learning rates; write them there, and --generator-lr-factor for the generator's"
+        )
+
+
 def _options(args: argparse.Namespace, side: str) -> list[str]:
     pairs: list[str] = getattr(args, f"{side}_option")
     return pairs
@@ -116,10 +133,12 @@ def _parsed(flag: str, pair: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals:
         raise ConfigError(f"--{flag} {pair}: KEY=VALUE is wanted")
-    try:
-        return key, json.loads(text)
-    except ValueError:  # a bare word, such as norm=instance
-        return key, text
+    for read in (json.loads, float):  # JSON has no .3
+        try:
+            return key, read(text)
+        except ValueError:
+            continue
+    return key, text  # a bare word, such as norm=instance
 
 
 def _optimizer(before: OptimizerConfig, side: str, args: argparse.Namespace) -> OptimizerConfig:

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         with bar("preparing") as progress:
             done = resume(args.resume, changes, print, progress)
     else:
-        config = override(recipes.get(args.recipe or recipes.DEFAULT), changes)
+        config = override(recipes.get(args.recipe or recipes.DEFAULT), _with_length(changes))
         config, off = fit_to_loss(with_networks(config, args).validated(), changes)
         if off:
             print(
@@ -71,6 +71,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"stopped by {done.signal.name}; continue with: pokegan train --resume {done.folder}")
     return 128 + done.signal
+
+
+def _with_length(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `changes` with the length that new stages have, where no other is given."""
+    from pokegan.training.stages import epochs, parse_stages
+
+    stages = parse_stages(changes.get("schedule.stages", ""))
+    if not stages or any(path.startswith("length.") for path in changes):
+        return changes
+    return changes | {"length.epochs": epochs(stages)}
 
 
 def _add_setting(parser: argparse.ArgumentParser, entry: Setting, defaults: RunConfig) -> None:

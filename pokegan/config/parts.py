@@ -113,7 +113,7 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is optimised. None is what the loss implies (`pokegan.objectives.losses.defaults`)."""
+    """What is optimised. None is what the loss implies (`pokegan.objectives.settings.defaults`)."""
 
     loss: str = setting("bce", "--loss", "adversarial loss", choices=LOSSES)
     label_smoothing: float = setting(
@@ -209,10 +209,17 @@ class ObjectiveConfig:
         minimum=0.0,
         maximum=0.99,
     )
+    ada_p: float = setting(
+        0.0,
+        "--ada-p",
+        "augment as adaptive augmentation does, with this probability throughout; 0 turns it off",
+        minimum=0.0,
+        maximum=1.0,
+    )
     ada_kimg: float = setting(
         500.0,
         "--ada-kimg",
-        "how long the adaptive probability takes from 0 to 1 at most",
+        "how long the adaptive probability takes from 0 to 1 at least",
         unit="kimg",
         minimum=0.001,
     )

@@ -134,13 +134,16 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_optimizer(name: str, optimizer: OptimizerConfig) -> None:
+    for key, value in dataclasses.asdict(optimizer).items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigError(f"{name}_optimizer.{key} {value!r}: a number is wanted")
     if not 0 <= optimizer.lr <= 10:
         raise ConfigError(f"--{name}-lr {optimizer.lr}: a number in [0, 10] is wanted")
-    for beta in (optimizer.beta1, optimizer.beta2):
+    for flag, beta in (("--beta1", optimizer.beta1), ("--beta2", optimizer.beta2)):
         if not 0 <= beta < 1:
-            raise ConfigError(f"{name}: Adam's beta {beta} is not in [0, 1)")
-    if not optimizer.eps > 0:
-        raise ConfigError(f"{name}: Adam's eps {optimizer.eps} is not positive")
+            raise ConfigError(f"{flag} {beta}: a number in [0, 1) is wanted")
+    if not 0 < optimizer.eps <= 1:
+        raise ConfigError(f"--adam-eps {optimizer.eps}: a number in (0, 1] is wanted")
     if not 0 <= optimizer.weight_decay <= 1:
         raise ConfigError(f"--weight-decay {optimizer.weight_decay}: a number in [0, 1] is wanted")
 

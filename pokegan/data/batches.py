@@ -59,7 +59,8 @@ class ResidentSource:
     with any batch.
 
     Args:
-        packed: the pictures.
+        images: [N, H, W, 3] uint8, the pictures.
+        background: RGB bytes that fill what a shift uncovers.
         seed: the run's seed.
         device: where the set lives.
         dtype: of the batches, float32 or bfloat16.

@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pokegan.augment.policy import Role
 from pokegan.objectives.labels import Labels
 from pokegan.objectives.losses import AdversarialLoss
 from pokegan.objectives.penalties import Penalty, Seen
@@ -14,7 +14,6 @@ from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 
 Network = Callable[[Tensor], Tensor]
 LatentSampler = Callable[[Tensor, Tensor, str], Tensor]
-Role = Literal["real", "fake", "generator"]
 Augment = Callable[[Tensor, Tensor, Tensor, Role], Tensor]
 
 
@@ -47,7 +46,8 @@ class AdversarialObjective:
         augment: (pictures [N, 3, H, W], step, samples [N], role) to pictures of that shape, right
             before the discriminator; role is real, fake, or generator for the fakes of the
             generator's phase, through which gradients pass. None for no augmentation.
-        observe: gets the detached logits [N] of the real pictures in the discriminator's phase.
+        observe: gets the detached logits [N] of the real pictures in the discriminator's phase,
+            above those of a picture on which it is undecided.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class AdversarialObjective:
         real_logits = self.discriminator(real).float()
         fake_logits = self.discriminator(fake).float()
         if self.observe is not None:
-            self.observe(real_logits.detach())
+            self.observe(real_logits.detach() - (self.loss.undecided or 0.0))
         loss = self.labels.loss(self.loss, real_logits, fake_logits, inputs)
         recorded = {
             "loss/discriminator": loss.detach(),

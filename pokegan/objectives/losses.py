@@ -28,6 +28,8 @@ class AdversarialLoss:
             for each sample; None for a loss without targets.
         relativistic: whether the generator's side needs the real logits.
         probability: whether the sigmoid of a logit is the probability of being real.
+        undecided: the logit of a picture that may be real or not as well, from which ADA counts
+            signs; None where a logit by itself says nothing.
         bounded: whether the discriminator's side has a lower bound of its own; without one,
             something must keep the discriminator Lipschitz.
     """
@@ -37,6 +39,7 @@ class AdversarialLoss:
     form: str | None = None
     relativistic: bool = False
     probability: bool = False
+    undecided: float | None = None
     bounded: bool = True
 
     @property
@@ -96,13 +99,13 @@ def _pairing_generator(fake: Tensor, real: Tensor) -> Tensor:
     return F.softplus(real - fake).mean()
 
 
-_BCE = AdversarialLoss(FORMS["bce"], _bce_generator, form="bce", probability=True)
+_BCE = AdversarialLoss(FORMS["bce"], _bce_generator, form="bce", probability=True, undecided=0.0)
 _WASSERSTEIN = AdversarialLoss(_wasserstein_discriminator, _minus_mean, bounded=False)
 LOSSES = {
     "bce": _BCE,
     "smooth-bce": _BCE,
-    "lsgan": AdversarialLoss(FORMS["lsgan"], _lsgan_generator, form="lsgan"),
-    "hinge": AdversarialLoss(_hinge_discriminator, _minus_mean),
+    "lsgan": AdversarialLoss(FORMS["lsgan"], _lsgan_generator, form="lsgan", undecided=0.5),
+    "hinge": AdversarialLoss(_hinge_discriminator, _minus_mean, undecided=0.0),
     "wgan": _WASSERSTEIN,
     "wgan-gp": _WASSERSTEIN,
     "rgan": AdversarialLoss(FORMS["rgan"], _rgan_generator, form="rgan", relativistic=True),

@@ -156,6 +156,7 @@ def check(
         ConfigError: one line that names the flags.
     """
     _check_targets(loss, target_flags)
+    _check_intervals(settings)
     if share_fakes and settings.discriminator_steps > 1:
         raise ConfigError(
             f"--loss {loss} with --discriminator-steps {settings.discriminator_steps} needs "
@@ -195,6 +196,14 @@ def _check_targets(loss: str, flags: Sequence[str]) -> None:
             f"--loss smooth-bce draws its targets from intervals, so {min(shifted)} has no effect; "
             "use --loss bce, or set the intervals by --real-labels and --fake-labels"
         )
+
+
+def _check_intervals(settings: LossSettings) -> None:
+    for name in ("gradient_penalty", "r1", "r2", "consistency"):
+        every = getattr(settings, f"{name}_every")
+        if every > 1 and not getattr(settings, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{flag}-every {every} has no effect without {flag}")
 
 
 def _check_consistency(settings: LossSettings, traits: Traits) -> None:

@@ -7,6 +7,7 @@ from pokegan.config import (
     NetworkConfig,
     ObjectiveConfig,
     OptimizerConfig,
+    OutputConfig,
     RunConfig,
     TrainingConfig,
 )
@@ -30,4 +31,5 @@ def house_dcgan() -> RunConfig:
         discriminator_optimizer=adam,
         length=LengthConfig(kimg=80.0),
         training=TrainingConfig(batch=32, ema_kimg=2.0),
+        output=OutputConfig(sample_every=2),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pokegan.augment import AdaptiveAugment, DiffAugment, PictureAugmentation
-from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval, settings
+from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval
 from pokegan.data.batches import (
     Augmentation,
     BatchSource,
@@ -18,22 +18,20 @@ from pokegan.data.batches import (
 )
 from pokegan.data.options import RGB
 from pokegan.data.packed import PackedImages
-from pokegan.errors import ConfigError
 from pokegan.networks.noise import CountedNoise, attach
 from pokegan.objectives.adversarial import AdversarialObjective
 from pokegan.objectives.autoencoding import AutoencodingObjective, TermWeights
 from pokegan.objectives.labels import LabelRule, Labels
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import Phase
-from pokegan.objectives.settings import LossSettings, Traits, penalties, settle
-from pokegan.objectives.settings import check as check_loss
+from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import choose_device, choose_precision
 from pokegan.training.latents import draw
 from pokegan.training.networks import build_networks
-from pokegan.training.rates import GENERATOR_SIDE, build_schedule
-from pokegan.training.stages import downscaled, parse_stages
+from pokegan.training.rates import GENERATOR_SIDE
+from pokegan.training.stages import downscaled
 from pokegan.training.step import EagerStep
 
 HELD_OUT_SEED = 0  # the same pictures are kept out in every run, so that runs compare
@@ -53,7 +51,7 @@ class Parts:
         step: runs a training step.
         source: the pictures to train on.
         held_out: [K, 3, size, size] pictures kept out of training in [-1, 1], or None.
-        adaptive: the augmentation whose strength follows the discriminator, or None.
+        adaptive: ADA's augmentation, with its strength, or None.
     """
 
     device: torch.device
@@ -115,54 +113,6 @@ def build(
         held_out,
         adaptive,
     )
-
-
-def check(config: RunConfig) -> None:
-    """Raise ConfigError for what can be known to be wrong before any picture is touched."""
-    choose_device(config.training.device)
-    build_schedule(config.schedule)
-    stages = parse_stages(config.schedule.stages, config.data.size)
-    for size in [stage.size for stage in stages] or [config.data.size]:
-        networks = build_networks(config, size)
-    objective = config.objective
-    build_diff_augment(config, (255, 255, 255))
-    if objective.diff_augment and objective.ada_target:
-        raise ConfigError("--diff-augment and --ada-target: give one of them")
-    if config.encoder is not None:
-        _check_autoencoding(config)
-        return
-    targets = {
-        "--label-smoothing": objective.label_smoothing,
-        "--smooth-fakes": objective.smooth_fakes,
-        "--label-noise": objective.label_noise,
-        "--label-swap": objective.label_swap,
-        "--real-labels": objective.real_labels,
-        "--fake-labels": objective.fake_labels,
-    }
-    rules = loss_settings(objective)
-    penalties(rules, config.training.seed)
-    check_loss(
-        objective.loss,
-        rules,
-        Traits.of(networks["discriminator"]),
-        [flag for flag, value in targets.items() if value],
-        objective.share_fakes,
-    )
-
-
-def _check_autoencoding(config: RunConfig) -> None:
-    """Refuse what AEGAN's objective does not look at."""
-    plain = dataclasses.replace(ObjectiveConfig(), share_fakes=config.objective.share_fakes)
-    for entry in settings():
-        if entry.path.startswith("objective.") and entry.path != "objective.share_fakes":
-            name = entry.path.split(".")[1]
-            if getattr(config.objective, name) != getattr(plain, name):
-                raise ConfigError(
-                    f"{entry.flag}: the recipe {config.recipe} has AEGAN's own eight terms, with "
-                    "cross-entropy on hard labels; leave this out, or use another recipe"
-                )
-    if config.schedule.stages:
-        raise ConfigError(f"--stages: the networks of {config.recipe} do not grow")
 
 
 def build_source(
@@ -261,15 +211,16 @@ def build_diff_augment(config: RunConfig, background: RGB) -> DiffAugment | None
 def build_adaptive(
     config: RunConfig, background: RGB, device: torch.device
 ) -> AdaptiveAugment | None:
-    """Return the augmentation whose strength follows the discriminator, or None."""
+    """Return ADA's augmentation, of a strength that follows the discriminator or is fixed."""
     objective = config.objective
-    if objective.ada_target == 0:
+    if not (objective.ada_target or objective.ada_p):
         return None
     return AdaptiveAugment(
         config.training.seed,
         background,
-        target=objective.ada_target,
+        target=objective.ada_target or None,
         speed_kimg=objective.ada_kimg,
+        p=objective.ada_p,
     ).to(device)
 
 

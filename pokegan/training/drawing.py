@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pokegan.files import write_bytes
 from pokegan.monitor.gradients import read_gradients
 from pokegan.monitor.stats import read_stats
 from pokegan.render.animation import save_animation
@@ -16,7 +17,7 @@ from pokegan.render.plots import (
 )
 from pokegan.training.run_folder import RunFolder
 
-GRADIENT_FIGURES = 5  # of each network, evenly over the run
+GRADIENT_FIGURES = 2  # of each network after its first, evenly over the run
 
 
 def draw(folder: RunFolder, probabilities: bool) -> None:
@@ -42,7 +43,7 @@ def draw(folder: RunFolder, probabilities: bool) -> None:
     if folder.grids():
         save_animation(folder.grids(), folder.animation)
     if folder.stages():
-        save_animation(folder.grids(), folder.all_samples)
+        write_bytes(folder.all_samples, folder.animation.read_bytes())
 
 
 def _draw_gradients(folder: RunFolder, network: str, records: Sequence[dict[str, Any]]) -> None:

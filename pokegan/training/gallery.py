@@ -15,6 +15,27 @@ MOMENTS_IN_TENSORBOARD = 25
 MOST_PAIRS = 16
 
 
+class Moments:
+    """A few steps of a run, evenly over it, among those at which something could be shown.
+
+    Args:
+        total: steps of the run.
+        count: about how many to take.
+    """
+
+    def __init__(self, total: int, count: int) -> None:
+        self.total = total
+        self.count = count
+        self.taken = 0
+
+    def take(self, step: int) -> bool:
+        """Return whether `step` is such a moment; if so, the next one is some steps away."""
+        due = step == self.total or step - self.taken >= self.total / self.count
+        if due:
+            self.taken = step
+        return due
+
+
 class Gallery:
     """Writes the pictures of a run, and shows some of them in TensorBoard.
 
@@ -31,8 +52,7 @@ class Gallery:
         self.config = config
         self.folder = folder
         self.board = board
-        self.total = total
-        self.shown_at = 0
+        self.moments = Moments(total, MOMENTS_IN_TENSORBOARD)
 
     def show(
         self,
@@ -47,19 +67,13 @@ class Gallery:
 
         Every grid is a file; TensorBoard shows the first, the last and some between.
         """
-        on_board = step == 0 or self.is_due(step)
+        on_board = step == 0 or self.moments.take(step)
         grid = make_grid(generator.sample(self.config.output.samples, self.config.training.seed))
         save_picture(grid, self.folder.grid(epoch, stage))
         if on_board:
-            self.shown_at = step
             self.board.picture(step, "samples", grid)
         if held_out is not None and "encoder" in networks:
             self._reconstructions(step, epoch, networks, held_out, on_board)
-
-    def is_due(self, step: int) -> bool:
-        """Return whether TensorBoard has waited long enough for more than scalars."""
-        waited = step - self.shown_at >= self.total / MOMENTS_IN_TENSORBOARD
-        return waited or step == self.total
 
     def _reconstructions(
         self,

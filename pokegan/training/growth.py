@@ -69,6 +69,8 @@ class Growth:
         self._carry(before.networks, networks)
         parts = self._parts(index, networks)
         grow(_growable(before.ema.network), _growable(parts.ema.network), self._fades)
+        if before.adaptive is not None and parts.adaptive is not None:
+            parts.adaptive.load_state_dict(before.adaptive.state_dict())
         return parts
 
     def prepare(self, parts: Parts, index: int, step: int) -> None:

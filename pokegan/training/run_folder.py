@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def all_samples(self) -> Path:
-        """The samples of all stages of growth over time."""
+        """The samples of all stages of growth over time: the animation, by the name that it had."""
         return self.samples / "all_samples.gif"
 
     def stage(self, index: int, size: int) -> Path:

@@ -16,7 +16,7 @@ from pokegan.errors import ConfigError
 from pokegan.files import write_text
 from pokegan.ops import status
 from pokegan.training import checkpoint, run_folder
-from pokegan.training.build import check
+from pokegan.training.checks import check, check_pictures
 from pokegan.training.growth import Growth
 from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
 from pokegan.training.run_folder import RunFolder
@@ -48,6 +48,7 @@ def train(
     _check_process()
     check(config)
     packed = _open(config, say, progress)
+    check_pictures(config, packed)
     folder = run_folder.create(config, Path(out) if out is not None else None)
     with folder.locked():
         return _run(config, packed, folder, say, resume=False)

@@ -153,7 +153,7 @@ class StagePlan:
             ConfigError: `fade_share` is not in [0, 1].
         """
         if not 0 <= fade_share <= 1:
-            raise ConfigError(f"--fade-share {fade_share}: a number in [0, 1] is wanted")
+            raise ConfigError(f"--fade {fade_share}: a number in [0, 1] is wanted")
         index = self.stage_at(step)
         fading = fade_share * (self._ends[index] - self._starts[index])
         done = step - self._starts[index]

@@ -24,7 +24,7 @@ from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
 from pokegan.training import checkpoint
 from pokegan.training.drawing import draw
-from pokegan.training.gallery import Gallery
+from pokegan.training.gallery import MOMENTS_IN_TENSORBOARD, Gallery, Moments
 from pokegan.training.generator import Generator, GeneratorSpec
 from pokegan.training.growth import Growth
 from pokegan.training.interrupt import Interruption
@@ -91,6 +91,7 @@ class Trainer:
         self.gradients = GradientFlow()
         self.unobserved: set[str] = set()
         self.board_due = False
+        self.histograms = Moments(self.total, MOMENTS_IN_TENSORBOARD)
         self.held_out: dict[str, float] = {}
         self.timing = Timing()
 
@@ -113,8 +114,8 @@ class Trainer:
                 f"{self.config.data.source} gives now; put them back or start a new run"
             )
         checkpoint.set_aside_newer(self.folder.checkpoints, path)
-        self.growth.set_planned(state["planned"])
-        self.stage = state["stage"]
+        self.growth.set_planned(state.get("planned", self.total))
+        self.stage = state.get("stage", 0)
         if self.stage > 0:
             self.parts = self.growth.build(self.stage)
         for name, network in self.parts.networks.items():
@@ -124,6 +125,7 @@ class Trainer:
         if self.parts.adaptive is not None:
             self.parts.adaptive.load_state_dict(state["adaptive"])
         self.sums.load(state["sums"], self.parts.device)
+        self.held_out = dict(state.get("held_out", {}))
         torch.set_rng_state(state["rng"].cpu())
         self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
         return [str(error) for error in passed_over]
@@ -200,6 +202,7 @@ class Trainer:
                 "adaptive": None if adaptive is None else adaptive.state_dict(),
                 "generator_spec": generator.spec.to_json(),
                 "sums": self.sums.state(),
+                "held_out": dict(self.held_out),
                 "rng": torch.get_rng_state(),
             }
             folder, keep = self.folder.checkpoints, self.config.output.keep_checkpoints
@@ -227,7 +230,7 @@ class Trainer:
             self.growth.prepare(self.parts, self.stage, self.done)
             if self._is_logged(self.done + 1):
                 self.unobserved = set(self.parts.networks)
-                self.board_due = self.gallery.is_due(self.done + 1)
+                self.board_due = self.histograms.take(self.done + 1)
             observer = self if self.unobserved else None
             self.sums.add(self.parts.step(inputs, self.done, observer))
             self.done += 1

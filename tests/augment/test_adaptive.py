@@ -218,9 +218,9 @@ def test_streams_are_those_of_the_run_format() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"policy": "blit,cutout"}, "--ada-policy blit,cutout: 'cutout' is unknown"),
+        ({"policy": "blit,cutout"}, "policy blit,cutout: 'cutout' is unknown"),
         ({"target": 1.0}, "--ada-target 1.0"),
-        ({"speed_kimg": 0.0}, "--ada-speed 0"),
+        ({"speed_kimg": 0.0}, "--ada-kimg 0"),
         ({"p": 1.5}, "--ada-p 1.5"),
         ({"every": 0}, "every 0"),
         ({"padding": "wrap"}, "padding 'wrap'"),

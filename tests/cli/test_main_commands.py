@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pokegan.cli.main import main
+from pokegan import recipes
+from pokegan.cli.main import build_parser, main
+from pokegan.cli.networks import with_networks
 from pokegan.config import RunConfig
 from pokegan.training import checkpoint
 from pokegan.training.session import train
@@ -70,6 +72,9 @@ def test_resume_goes_on(packed_folder: Path, tmp_path: Path) -> None:
         (["train", "--resume", "nowhere"], "nowhere: there is no such run folder"),
         (["train", "--generator-option", "width=3"], "has no option 'width'"),
         (["train", "--generator-option", "width"], "KEY=VALUE is wanted"),
+        (["train", "--option", "dropout=nan"], "dropout nan: a probability in [0, 1)"),
+        (["train", "--option", "dropout=.x"], 'dropout is ".x"; a float is wanted'),
+        (["train", "--option", "slope=-.3"], "slope -0.3: "),
         (["train", "--generator-option", "bias=False"], 'bias is "False"; a bool is wanted'),
         (["train", "--generator-option", "channels=5"], "channels is 5; a list of whole"),
         (["train", "--generator-option", "channels=[]"], "channels is []; a list of whole"),
@@ -112,6 +117,21 @@ def test_resume_refuses_what_cannot_change(
 ) -> None:
     assert main(["train", "--resume", str(run_folder), "--steps", "9", *extra]) == 2
     assert "--resume goes on with the run's own settings; leave out" in capsys.readouterr().err
+
+
+def test_stages_bring_their_length(packed_folder: Path, tmp_path: Path) -> None:
+    arguments = ["train", "progan", "--data", str(packed_folder), "--size", "16", "--samples", "2"]
+    arguments += ["--batch", "10", "--stages", "8:1e-3x1;16:1e-3x2", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    config = RunConfig.from_json((tmp_path / "run/config.json").read_text())
+    assert config.length.epochs == 3
+    records = (tmp_path / "run/stats.jsonl").read_text().splitlines()
+    assert json.loads(records[-1])["step"] == 6  # 3 epochs of 20 pictures
+
+
+def test_stages_have_the_learning_rates(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "progan", "--lr", "0.1"]) == 2
+    assert "--lr has no effect with --stages" in capsys.readouterr().err
 
 
 def test_generate_singles_and_grid_are_the_same_creatures(run_folder: Path, tmp_path: Path) -> None:
@@ -256,3 +276,12 @@ def test_python_gives_the_same_as_the_command(tiny: RunConfig, tmp_path: Path) -
     for index in range(2):
         stored = np.asarray(Image.open(tmp_path / f"seed-3-{index:05d}.png"))
         assert (stored == pictures[index]).all()
+
+
+def test_init_is_that_of_all_networks() -> None:
+    args = build_parser().parse_args(["train", "aegan", "--init", "xavier"])
+    config = with_networks(recipes.get("aegan"), args)
+    assert config.encoder is not None
+    assert config.latent_discriminator is not None
+    networks = (config.generator, config.discriminator, config.encoder)
+    assert {one.init for one in (*networks, config.latent_discriminator)} == {"xavier"}

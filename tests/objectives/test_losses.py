@@ -159,3 +159,15 @@ def test_with_hard_labels_the_relativistic_loss_is_the_papers() -> None:
 def test_an_unknown_loss_is_refused() -> None:
     with pytest.raises(ConfigError, match="--loss LB_CE: choose one of bce"):
         adversarial_loss("LB_CE")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_picture_real_or_fake_alike_gets_the_undecided_logit(name: str) -> None:
+    loss = adversarial_loss(name)
+    start = 0.3 if loss.undecided is None else loss.undecided
+    logit = torch.full((1,), start, dtype=torch.float64, requires_grad=True)
+    loss.discriminator(logit, logit, 1.0, 0.0).backward()
+    torch.testing.assert_close(logit.grad, torch.zeros_like(logit))  # the best, where there is one
+    if loss.undecided is None:  # or any logit is as good
+        value = [loss.discriminator(x, x, 1.0, 0.0) for x in (logit.detach(), logit.detach() + 5)]
+        torch.testing.assert_close(value[0], value[1])

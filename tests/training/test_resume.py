@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pokegan.config import NetworkConfig, RunConfig, override
+from pokegan.config import NetworkConfig, OptimizerConfig, RunConfig, override
 from pokegan.data.options import PrepareOptions
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
@@ -62,6 +62,35 @@ def test_bit_for_bit_with_a_spectral_norm(tiny: RunConfig, tmp_path: Path) -> No
     parts = resume(tmp_path / "parts", {"length.steps": 8})
     states = [checkpoint.newest(run.folder / "checkpoints")[1] for run in (whole, parts)]
     for name in ("networks", "optimizers"):
+        assert_equal(states[0][name], states[1][name])
+
+
+def test_bit_for_bit_with_everything_that_is_counted(tiny: RunConfig, tmp_path: Path) -> None:
+    options = {**tiny.discriminator.options, "dropout": 0.3}
+    config = override(
+        dataclasses.replace(
+            tiny,
+            discriminator=NetworkConfig("dcgan", options),
+            discriminator_optimizer=OptimizerConfig(lr=0.01),
+        ),
+        {
+            "length.steps": 9,
+            "objective.ada_target": 0.01,
+            "objective.ada_kimg": 0.1,
+            "objective.r1": 1.0,
+            "objective.r1_every": 4,
+            "objective.consistency": 2.0,
+            "data.rotation": 20.0,
+            "data.hue": 0.2,
+            "schedule.warmup_kimg": 0.04,
+        },
+    )
+    whole = train(config, tmp_path / "whole")
+    train(override(config, {"length.steps": 5}), tmp_path / "parts")
+    parts = resume(tmp_path / "parts", {"length.steps": 9})
+    states = [checkpoint.newest(run.folder / "checkpoints")[1] for run in (whole, parts)]
+    assert states[0]["adaptive"]["p"] > 0
+    for name in ("networks", "optimizers", "ema", "adaptive"):
         assert_equal(states[0][name], states[1][name])
 
 

@@ -149,7 +149,7 @@ def test_fewer_steps_than_stages(total: int) -> None:
 
 
 def test_a_wrong_fade_share_and_no_stages_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--fade-share 1\.5"):
+    with pytest.raises(ConfigError, match=r"--fade 1\.5"):
         StagePlan(parse_stages(SEED), 9).alpha_at(0, 1.5)
     with pytest.raises(ConfigError, match="at least one stage"):
         StagePlan((), 9)

@@ -27,6 +27,7 @@ def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) 
     assert names - events == {
         "config.json",
         "stats.jsonl",
+        "gradients.jsonl",
         "generator.safetensors",
         "generator.json",
         "plots/losses.png",
@@ -37,7 +38,6 @@ def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) 
         "plots/gradient-flow-discriminator.png",
         "plots/gradient-flow/generator-step-00000020.png",
         "plots/gradient-flow/discriminator-step-00000020.png",
-        "gradients.jsonl",
         "samples/animation.gif",
         "samples/epoch-0000.png",
         "samples/epoch-0004.png",  # the first after 10 steps of 8 pictures of 20
