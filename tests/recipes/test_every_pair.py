@@ -180,7 +180,9 @@ def test_a_pair_that_cannot_be_right_is_refused(recipe: str, loss: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", BATCH_NORM)
-def test_what_the_refusal_of_a_gradient_penalty_advises_works(recipe: str, packed_folder: Path) -> None:
+def test_what_the_refusal_of_a_gradient_penalty_advises_works(
+    recipe: str, packed_folder: Path
+) -> None:
     config = with_norm(pair(recipe, "wgan-gp"), "layer")
     check(config)
     if recipe in ("hpml", "progan"):

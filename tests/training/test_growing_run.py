@@ -160,8 +160,12 @@ def cells(path: Path, size: int) -> NDArray[np.int64]:
 
 def test_a_new_stage_begins_with_the_old_pictures(whole: Run) -> None:
     for index, size in enumerate(SIZES[:-1]):
-        last = sorted((whole.folder / f"samples/stage-{index + 1}-{size}px").iterdir())[-1]
-        first = sorted((whole.folder / f"samples/stage-{index + 2}-{2 * size}px").iterdir())[0]
+        last = sorted((whole.folder / f"samples/stage-{index + 1}-{size}px").glob("epoch-*.png"))[
+            -1
+        ]
+        first = sorted(
+            (whole.folder / f"samples/stage-{index + 2}-{2 * size}px").glob("epoch-*.png")
+        )[0]
         old = cells(last, size)
         assert old.std() > 5  # there is something to compare
         assert np.abs(cells(first, 2 * size) - old.repeat(2, 1).repeat(2, 2)).max() <= 1
