@@ -153,8 +153,8 @@ class Trainer:
                     self._grow_if_due()
                     self._step()
                     self.seconds = time.perf_counter() - start
+                    self._sample_if_due()  # before the line that says what it measured
                     self._record_if_due()
-                    self._sample_if_due()
                     if self.done % self.config.output.checkpoint_every == 0:
                         self.save()
                 finished = self.done >= self.total
@@ -287,7 +287,8 @@ class Trainer:
         last = self.sampled_at * self.batch // self.parts.source.count
         never = self.sampled_at < 0
         waited = self.done - self.sampled_at >= LEAST_STEPS_BETWEEN_SAMPLES
-        if never or (waited and self._epoch() // every > last // every):
+        ended = self.done >= self.total
+        if never or ended or (waited and self._epoch() // every > last // every):
             self._sample()
 
     def _sample(self) -> None:
