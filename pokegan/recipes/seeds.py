@@ -80,7 +80,7 @@ def gan_pokemon_resnet() -> RunConfig:
 
 def dcgan_fc() -> RunConfig:
     """PokemonGAN: DCGAN with linear layers at both ends and uniform latents."""
-    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
+    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.99)
     return RunConfig(
         recipe="dcgan-fc",
         data=DataConfig(size=64, flip=False),

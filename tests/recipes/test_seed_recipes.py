@@ -114,7 +114,7 @@ GAN_POKEMON = HPML | {
 FC = HPML | {
     "batch": 32,
     "latent": (100, "uniform"),
-    "adam": optimizer(2e-4, DCGAN),
+    "adam": optimizer(2e-4, (0.5, 0.99)),
     "fit": "pad",
     "labels": ((0.9, 0.9), (0.0, 0.0), 0.0),
     "share_fakes": False,
