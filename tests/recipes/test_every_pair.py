@@ -19,7 +19,8 @@ from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
-from pokegan.training.build import Parts, check
+from pokegan.training.build import Parts
+from pokegan.training.checks import check
 from pokegan.training.growth import Growth
 
 STEPS = 30

@@ -20,7 +20,8 @@ from pokegan.data.sources import FolderSource
 from pokegan.errors import ConfigError
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
-from pokegan.training.build import build, check
+from pokegan.training.build import build
+from pokegan.training.checks import check
 
 ON_CPU = {"training.batch": 4, "training.precision": "fp32", "training.device": "cpu"}
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from pokegan import recipes
 from pokegan.config import RunConfig, override
-from pokegan.training.build import build_label_rule, check, loss_settings
+from pokegan.training.build import build_label_rule, loss_settings
+from pokegan.training.checks import check
 from pokegan.training.networks import build_networks, grown_options
 from pokegan.training.stages import Cycle, Stage, parse_stages
 
