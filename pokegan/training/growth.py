@@ -81,6 +81,11 @@ class Growth:
             for network in (*parts.networks.values(), parts.ema.network):
                 _growable(network).set_alpha(self.alpha)
 
+    def ends(self) -> list[int]:
+        """Return the steps done at the end of each stage; none for a run that does not grow."""
+        starts = [self.first(index) for index in range(1, len(self.stages))]
+        return [*starts, self.total] if self.stages else []
+
     def first(self, index: int) -> int:
         """Return the first step of a stage."""
         return 0 if self.plan is None else self.plan.first(index)

@@ -334,7 +334,7 @@ class Trainer:
 
     def _draw(self) -> None:
         loss = adversarial_loss(self.config.objective.loss)
-        draw(self.folder, loss.probability)
+        draw(self.folder, loss.probability, self.growth.ends())
 
     def _generator(self) -> Generator:
         config = self.growth.config
