@@ -118,9 +118,17 @@ def test_xavier_is_uniform_within_its_bound() -> None:
 
 def test_kaiming_keeps_the_gradients_size() -> None:
     network = started("kaiming")
-    for index, fan_out in {0: 64 * 16, 2: 64 * 9, 4: 500}.items():
+    for index, fan_out in {0: 64 * 16, 2: 64 * 9}.items():
         deviation = math.sqrt(2 / ((1 + 0.2**2) * fan_out))
         assert network[index].weight.std().item() == pytest.approx(deviation, rel=0.03)
+
+
+def test_kaiming_leaves_a_logit_of_moderate_size() -> None:
+    """By fan_out a layer of one output would have weights of variance 2: logits in the dozens."""
+    weight = started("kaiming")[4].weight
+    bound = 1 / math.sqrt(weight.shape[1])
+    assert weight.abs().max().item() <= bound
+    assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
 
 
 @pytest.mark.parametrize("name", ["normal", "xavier", "kaiming"])
