@@ -57,13 +57,14 @@ def soft_labels(
     Raises:
         RuntimeError: an argument has the wrong dtype, shape, device or range.
     """
-    if not _is_compiled(real):
+    if not (_USE.cuda if real.is_cuda else _USE.cpu):
         return soft_labels_reference(
             form, real, fake, samples, step, seed, real_interval, fake_interval, swap, stream
         )
-    place = samples, _step_tensor(step, samples), _signed(seed), int(stream)
+    step = step if isinstance(step, Tensor) else _step_tensor(step, samples)
     rule = (*real_interval, *fake_interval, swap)
-    loss: Tensor = _SoftLabels.apply(real, fake, place, _number(form), rule)
+    draw = (samples, step, _signed(seed), int(stream), _number(form), rule)
+    loss: Tensor = _SoftLabels.apply(real, fake, draw)
     return loss
 
 
@@ -182,24 +183,21 @@ class _SoftLabels(torch.autograd.Function):
         ctx: Any,
         real: Tensor,
         fake: Tensor,
-        place: tuple[Tensor, Tensor, int, int],
-        form: int,
-        rule: tuple[float, ...],
+        draw: tuple[Tensor, Tensor, int, int, int, tuple[float, ...]],
     ) -> Tensor:
-        loss, *slopes = torch.ops.pokegan.soft_labels.default(real, fake, *place, form, rule)
-        ctx.slopes = slopes  # nobody else holds them, so nobody can change them: nothing to guard
+        # Nobody else holds the slopes, so nobody can change them: nothing to guard.
+        loss, ctx.real, ctx.fake = torch.ops.pokegan.soft_labels.default(real, fake, *draw)
         ctx.dtype = real.dtype
         return loss  # type: ignore[no-any-return]  # torch's
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() and gradient.requires_grad:
+        if gradient.requires_grad and torch.is_grad_enabled():
             raise RuntimeError("soft_labels: differentiable once, and a second time was asked for")
-        real, fake = ctx.slopes
-        real, fake = real * gradient, fake * gradient
+        real, fake = ctx.real * gradient, ctx.fake * gradient
         if real.dtype != ctx.dtype:
             real, fake = real.to(ctx.dtype), fake.to(ctx.dtype)
-        return real, fake, None, None, None
+        return real, fake, None
 
 
 def _number(form: str) -> int:
