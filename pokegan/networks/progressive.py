@@ -5,6 +5,7 @@ the latent vector (or the logit) and the picture; no optimiser, no plan of stage
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -121,11 +122,6 @@ class Growable(nn.Module, ABC):
         if self.fade is not None:
             self.fade.alpha.fill_(alpha)
 
-    def plain_state(self) -> dict[str, Tensor]:
-        """Return the state without the fade: that of the same network never grown."""
-        state = self.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith(_FADE)}
-
     def freeze(self) -> None:
         """Keep the carried layers as they are, as fixed functions.
 
@@ -147,6 +143,11 @@ class Growable(nn.Module, ABC):
                     if isinstance(module, _FIXED_WHEN_FROZEN):
                         module.training = False
         return self
+
+
+def without_fade(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a network's state as if it had never grown: without the branch that fades out."""
+    return {name: value for name, value in state.items() if not name.startswith(_FADE)}
 
 
 def grow(old: Growable, new: Growable, fade: bool = False, frozen: bool = False) -> list[nn.Module]:

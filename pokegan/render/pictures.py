@@ -120,20 +120,6 @@ def make_pairs(
     return np.concatenate(pieces)
 
 
-def enlarge(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Repeat pixels until pictures [N, h, h, 3] are [N, side, side, 3]; as they are at that size.
-
-    Grids of every stage of progressive growing are then alike, pixel for pixel.
-
-    Raises:
-        ValueError: `side` is not a whole multiple of h, or the pictures are not square.
-    """
-    if images.shape[1] != images.shape[2] or side < 1 or side % images.shape[1]:
-        raise ValueError(f"{list(images.shape)} cannot be repeated to a side of {side}")
-    factor = side // images.shape[1]
-    return images.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
 def save_grid(
     images: NDArray[np.uint8],
     path: Path,

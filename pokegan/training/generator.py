@@ -18,7 +18,7 @@ import pokegan
 from pokegan.config import LatentConfig, NetworkConfig
 from pokegan.errors import CheckpointError, ConfigError
 from pokegan.files import write_bytes, write_text
-from pokegan.networks.progressive import Growable
+from pokegan.networks.progressive import Growable, without_fade
 from pokegan.ops.random import Stream
 from pokegan.render.pictures import to_uint8
 from pokegan.training import checkpoint
@@ -141,7 +141,7 @@ class Generator:
         """Return the weights; those of layers that have faded out are left out."""
         faded = isinstance(self.network, Growable) and self.spec.alpha == 1
         tensors = self.network.state_dict()
-        return _without_faded(tensors) if faded else tensors
+        return without_fade(tensors) if faded else tensors
 
     def save(self, path: Path) -> None:
         """Write the weights to `path` (.safetensors) and the spec beside it (.json)."""
@@ -194,7 +194,7 @@ def _assemble(path: Path, spec: GeneratorSpec, tensors: dict[str, Any], device: 
     if isinstance(network, Growable) and spec.alpha < 1:
         network.begin_fade()
     elif isinstance(network, Growable):
-        tensors = _without_faded(tensors)
+        tensors = without_fade(tensors)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -202,8 +202,3 @@ def _assemble(path: Path, spec: GeneratorSpec, tensors: dict[str, Any], device: 
             f"{path}: weights do not fit the network ({str(error).splitlines()[-1].strip()})"
         ) from None
     return Generator(network, spec, device)
-
-
-def _without_faded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out the branch of a growing network whose part has become 0."""
-    return {name: value for name, value in tensors.items() if not name.startswith("fade.")}

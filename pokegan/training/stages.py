@@ -57,8 +57,8 @@ def parse_stages(text: str, size: int | None = None) -> tuple[Stage, ...]:
     """Read stages such as `16:5e-4x100,2e-4x200;32:5e-4x100`: learning rates x epochs for a size.
 
     Args:
-        text: as `format_stages` writes it; spaces around the parts are allowed. Nothing of an
-            empty one.
+        text: SIZE:LRxEPOCHS,LRxEPOCHS;SIZE:..., with spaces around the parts as one likes. There
+            are no stages in an empty one.
         size: what the last stage's size must be (`--size`), px; None for any.
 
     Raises:
@@ -78,14 +78,6 @@ def parse_stages(text: str, size: int | None = None) -> tuple[Stage, ...]:
             f"--stages {text}: the last stage has {stages[-1].size} px, but --size is {size}"
         )
     return stages
-
-
-def format_stages(stages: Iterable[Stage]) -> str:
-    """Return the text that `parse_stages` reads as equal stages."""
-    return ";".join(
-        f"{stage.size}:" + ",".join(f"{_text(c.lr)}x{_text(c.epochs)}" for c in stage.cycles)
-        for stage in stages
-    )
 
 
 def epochs(stages: Iterable[Stage]) -> float:
@@ -211,11 +203,6 @@ def _cycle(text: str, part: str) -> Cycle:
     if not (length > 0 and math.isfinite(length)):
         raise ConfigError(f"--stages {text}: {length:g} epochs; a positive number is wanted")
     return Cycle(lr, length)
-
-
-def _text(number: float) -> str:
-    """Return the shortest text that reads as the same number."""
-    return repr(float(number)).removesuffix(".0")
 
 
 def _exact_epochs(cycles: Iterable[Cycle]) -> Fraction:

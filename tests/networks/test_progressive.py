@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pokegan.errors import ConfigError
 from pokegan.networks.layers import NORMS
 from pokegan.networks.pokegan import PokeganDiscriminator, PokeganGenerator
-from pokegan.networks.progressive import Growable, grow
+from pokegan.networks.progressive import Growable, grow, without_fade
 from pokegan.training.ema import MovingAverage
 
 FINAL = 64
@@ -112,7 +112,7 @@ def test_the_same_holds_in_training(norm: str) -> None:
 def test_the_generators_mix(alpha: float) -> None:
     old, new = grown_generator(fade=True)
     plain = generator(32)
-    plain.load_state_dict(new.plain_state())
+    plain.load_state_dict(without_fade(new.state_dict()))
     new.set_alpha(alpha)
     for network in (old, new, plain):
         network.eval()
@@ -143,7 +143,7 @@ def test_a_finished_network_is_the_plain_one(make: Callable[..., Growable], norm
         grow(old, new, fade=True)
     final = networks[-1]
     assert any(name.startswith("fade.") for name in final.state_dict())
-    kept = final.plain_state()
+    kept = without_fade(final.state_dict())
     final.end_fade()
     plain = make(64, norm=norm)
     shapes = [[(k, v.shape) for k, v in state.items()] for state in (kept, plain.state_dict())]

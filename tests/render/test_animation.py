@@ -8,7 +8,7 @@ from PIL import Image, ImageSequence
 
 from pokegan.errors import PokeganError
 from pokegan.render.animation import save_animation
-from pokegan.render.pictures import enlarge, make_grid, save_picture
+from pokegan.render.pictures import make_grid, save_picture
 
 
 def write_frames(folder, count, size=(40, 30)):
@@ -161,21 +161,19 @@ def test_smaller_early_frames_grow_with_hard_pixels(tmp_path):
     assert np.abs(frames[0].astype(int) - wanted).max() <= 4
 
 
-@pytest.mark.parametrize("enlarged", [False, True])
-def test_grids_of_growing_stages_make_one_size(tmp_path, enlarged):
-    """Grids of 16, 32 and 64 px; made of enlarged pictures, the pictures never move."""
+def test_grids_of_growing_stages_make_one_size(tmp_path):
     paths = []
     for side in (16, 32, 64):
         shades = np.array([30, 110, 190, 230], np.uint8)[:, None, None, None]
         images = np.broadcast_to(shades, (4, side, side, 3)).copy()
         paths.append(tmp_path / f"{side}.png")
-        save_picture(make_grid(enlarge(images, 64) if enlarged else images), paths[-1])
+        save_picture(make_grid(images), paths[-1])
     save_animation(paths, tmp_path / "a.gif")
     frames, _ = read_gif(tmp_path / "a.gif")
     assert frames.shape[1:] == (134, 134, 3)
     centres = frames[:, [[34, 34], [100, 100]], [[34, 100], [34, 100]], 0].astype(int)
     assert np.abs(centres - [[30, 110], [190, 230]]).max() <= 12
-    assert len(frames) == (1 if enlarged else 3)  # equal frames are one
+    assert len(frames) == 3
 
 
 def test_large_frames_are_scaled_to_the_longest_side(tmp_path):

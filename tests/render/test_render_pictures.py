@@ -8,7 +8,6 @@ from PIL import Image
 from pokegan.errors import PokeganError
 from pokegan.render.pictures import (
     RULE,
-    enlarge,
     make_grid,
     make_pairs,
     save_grid,
@@ -147,20 +146,6 @@ class TestMakePairs:
     def test_refused(self, originals, reconstructions, columns):
         with pytest.raises(ValueError, match=r"pairs|expected"):
             make_pairs(originals, reconstructions, columns)
-
-
-class TestEnlarge:
-    def test_pixels_become_squares(self):
-        images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
-        large = enlarge(images, 12)
-        assert large.shape == (2, 12, 12, 3)
-        rows, columns = np.indices((12, 12)) // 3
-        assert np.array_equal(large, images[:, rows, columns])
-
-    @pytest.mark.parametrize(("shape", "side"), [((4, 4), 6), ((4, 4), 2), ((4, 8), 8)])
-    def test_refused(self, shape, side):
-        with pytest.raises(ValueError, match="cannot be repeated"):
-            enlarge(np.zeros((1, *shape, 3), np.uint8), side)
 
 
 class TestSaving:
