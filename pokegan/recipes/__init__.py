@@ -17,6 +17,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "dcgan-fc": seeds.dcgan_fc,
     "dcgan-fc-128": seeds.dcgan_fc_128,
     "dcgan-deep": seeds.dcgan_deep,
+    "dcgan-deep-noise": seeds.dcgan_deep_noise,
     "pokegan-dcgan": seeds.pokegan_dcgan,
     "progan": seeds.progan,
     "aegan": seeds.aegan,

@@ -48,6 +48,7 @@ BATCH_NORM = (
     "dcgan-fc",
     "dcgan-fc-128",
     "dcgan-deep",
+    "dcgan-deep-noise",
     "pokegan-dcgan",
     "progan",
 )

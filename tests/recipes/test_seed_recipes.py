@@ -53,6 +53,7 @@ COUNTS = {
         "discriminator": listed(FC_128_DISCRIMINATOR),
     },
     "dcgan-deep": {"generator": 3_837_376, "discriminator": 44_611_328},
+    "dcgan-deep-noise": {"generator": 3_837_376, "discriminator": 44_611_328},
     "pokegan-dcgan": {"generator": 1_475_360, "discriminator": 392_993},
     "progan": {"generator": 1_475_360, "discriminator": 392_993},
     "aegan": {
@@ -221,6 +222,19 @@ def test_the_label_smoothing_of_gan_pokemon() -> None:
     config = override(recipes.get("gan-pokemon-dcgan"), {"objective.loss": "smooth-bce"})
     rule = build_label_rule(config.objective)
     assert (rule.real, rule.fake, rule.swap) == ((0.7, 1.2), (0.0, 0.2), 0.0)
+
+
+def test_dcgan_deep_with_noise_differs_from_dcgan_deep_in_what_holds_its_discriminator_back() -> (
+    None
+):
+    plain, noisy = (settings_of(recipes.get(name)) for name in ("dcgan-deep", "dcgan-deep-noise"))
+    changed = {name: noisy[name] for name in noisy if noisy[name] != plain.get(name)}
+    assert changed == {
+        "batch": 16,
+        "adam": optimizer(4e-4, DCGAN),
+        "discriminator_adam": optimizer(1e-4, DCGAN),
+        "labels": ((0.85, 0.95), (0.05, 0.15), 0.0),
+    }
 
 
 def test_the_stages_of_progan() -> None:
