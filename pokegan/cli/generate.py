@@ -26,18 +26,36 @@ def add_parser(
         metavar="DIR",
         help="folder of the pictures (default: creatures)",
     )
+    add_latent_flags(parser)
+    parser.add_argument("--grid", action="store_true", help="one grid.png instead of singles")
+    parser.add_argument(
+        "--interpolate",
+        type=int,
+        metavar="K",
+        help="a grid.png of n rows; row i goes from creature i to creature i + 1 in K pictures",
+    )
+    parser.add_argument("--columns", type=int, metavar="N", help="of the grid (default: square)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.set_defaults(run=run)
+
+
+def add_latent_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose creatures; they mean the same in every command."""
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first")
     parser.add_argument(
         "--truncation",
         type=float,
         metavar="T",
-        help="keep latents within [-T, T]: smaller is safer and less varied",
+        help="keep latents within [-T, T] by drawing anew: smaller is safer and less varied",
     )
-    parser.add_argument("--grid", action="store_true", help="one grid.png instead of singles")
-    parser.add_argument("--columns", type=int, metavar="N", help="of the grid (default: square)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--psi",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="scale latents toward their mean by this, 0 to 1 (default: 1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,19 +64,26 @@ def run(args: argparse.Namespace) -> int:
     from pokegan.render.pictures import save_grid, save_picture
     from pokegan.training.generator import load
     from pokegan.training.hardware import choose_device
+    from pokegan.training.walks import line
 
+    if args.interpolate is not None and args.columns is not None:
+        raise ConfigError("--columns goes without --interpolate, which has columns of its own")
     if args.columns is not None and args.columns < 1:
         raise ConfigError(f"--columns {args.columns}: at least 1 is wanted")
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out}: is a file; a folder is wanted")
     generator = load(args.source, str(choose_device(args.device)))
-    if args.grid:
-        pictures = generator.sample(args.n, args.seed, args.truncation, args.first)
-        path = args.out / "grid.png"
-        save_grid(pictures, path, columns=args.columns)
+    choice = (args.seed, args.truncation, args.first, args.psi)
+    path = args.out / "grid.png"
+    if args.interpolate is not None:
+        save_grid(line(generator, args.n, args.interpolate, *choice), path, args.interpolate)
         print(path)
         return 0
-    for number, picture in generator.stream(args.n, args.seed, args.truncation, args.first):
+    if args.grid:
+        save_grid(generator.sample(args.n, *choice), path, columns=args.columns)
+        print(path)
+        return 0
+    for number, picture in generator.stream(args.n, *choice):
         save_picture(picture, args.out / f"seed-{args.seed}-{number:05d}.png")
     print(f"{args.n} pictures in {args.out}")
     return 0

@@ -41,6 +41,7 @@ def save_animation(
     seconds: float = 8.0,
     max_frames: int = 120,
     max_side: int = 768,
+    hold_ms: int | None = HOLD_MS,
 ) -> None:
     """Write the pictures `frames`, in their order, to `path` as a GIF that loops; atomically.
 
@@ -48,9 +49,10 @@ def save_animation(
         frames: picture files. Missing and damaged ones are left out; one of another size (an early
             stage of progressive growing) is brought to the size of the last one.
         path: where the GIF is written.
-        seconds: how long the change lasts, at most 0.5 s a frame; the last frame stands 1.5 s more.
+        seconds: how long the change lasts, at most 0.5 s a frame when the last one holds.
         max_frames: evenly thinned to this many, 2 or more; the first and the last always stay.
         max_side: longest side of the GIF in pixels; larger pictures are scaled down.
+        hold_ms: how long the last frame stands; None: as long as every other, for a closed loop.
 
     Raises:
         ValueError: `seconds`, `max_frames` or `max_side` is out of range.
@@ -72,10 +74,41 @@ def save_animation(
             format="GIF",
             save_all=True,
             append_images=drawn,
-            duration=_durations(len(readable), seconds),
+            duration=_durations(len(readable), seconds, hold_ms),
             loop=0,
             optimize=True,
         )
+
+
+def progress_frames(
+    frames: Sequence[Path], count: int, hold: int, max_side: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield `count` times [H, W, 3] uint8: the pictures `frames` in their order, evenly spread.
+
+    The last `hold` of them, fewer than `count`, show the last picture. Files that cannot be read
+    are left out, sizes made one, as in `save_animation`.
+
+    Raises:
+        PokeganError: none of `frames` can be read.
+    """
+    readable = [path for path in _trim(frames) if _read(path) is not None]
+    if not readable:
+        raise PokeganError(f"no picture to animate: none of the {len(frames)} frames can be read")
+    full, size = _sizes(readable[-1], max_side)
+    shown, pixels = -1, np.empty(0, np.uint8)
+    moving = max(1, count - hold)
+    for frame in range(count):
+        place = min(frame * len(readable) // moving, len(readable) - 1)
+        if place != shown:
+            shown, pixels = place, np.asarray(_fit(_must_read(readable[place]), full, size))
+        yield pixels
+
+
+def _sizes(last: Path, max_side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size of the last picture, and that of the frames."""
+    full = _must_read(last).size
+    scale = min(1.0, max_side / max(full))
+    return full, (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
 
 
 def _trim(frames: Sequence[Path]) -> Sequence[Path]:
@@ -140,9 +173,7 @@ def _palette(colours: NDArray[np.uint8]) -> Image.Image:
 
 def _drawn(frames: Sequence[Path], max_side: int, palette: Image.Image) -> Iterator[Image.Image]:
     """Yield the frames at their final size in the colours of `palette`, reading one at a time."""
-    full = _must_read(frames[-1]).size
-    scale = min(1.0, max_side / max(full))
-    size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
+    full, size = _sizes(frames[-1], max_side)
     shown: NDArray[np.int16] | None = None  # [H, W, 3]
     for path in frames:
         picture = _fit(_must_read(path), full, size)
@@ -169,9 +200,10 @@ def _fit(image: Image.Image, full: tuple[int, int], size: tuple[int, int]) -> Im
     return image if size == full else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _durations(count: int, seconds: float) -> list[int]:
+def _durations(count: int, seconds: float, hold_ms: int | None) -> list[int]:
     """Return milliseconds a frame, in the hundredths of a second that GIF counts in."""
-    moving = count - 1
-    total = min(seconds * 1000, moving * LONGEST_MS)
-    edges = [round(i * total / max(1, moving) / 10) * 10 for i in range(count)]
-    return [b - a for a, b in itertools.pairwise(edges)] + [HOLD_MS]
+    moving = count if hold_ms is None else count - 1
+    total = seconds * 1000 if hold_ms is None else min(seconds * 1000, moving * LONGEST_MS)
+    edges = [round(i * total / max(1, moving) / 10) * 10 for i in range(moving + 1)]
+    durations = [b - a for a, b in itertools.pairwise(edges)]
+    return durations if hold_ms is None else [*durations, hold_ms]

@@ -22,7 +22,7 @@ from pokegan.networks.progressive import Growable, without_fade
 from pokegan.ops.random import Stream
 from pokegan.render.pictures import to_uint8
 from pokegan.training import checkpoint
-from pokegan.training.latents import draw, truncate
+from pokegan.training.latents import draw, toward_mean, truncate
 from pokegan.training.networks import build_generator
 from pokegan.training.run_folder import find
 
@@ -82,8 +82,8 @@ class GeneratorSpec:
 class Generator:
     """Makes pictures from seeds. Sample i of a seed is the same picture in any batch.
 
-    The network always runs on whole chunks of `CHUNK` consecutive samples in float32, so that
-    neither `n` nor what is drawn beside a sample can change one bit of it.
+    The network always runs on whole chunks of `CHUNK` latents in float32, filled up with zeros, so
+    that neither `n` nor what is drawn beside a sample can change one bit of it.
     """
 
     CHUNK = 16
@@ -94,17 +94,41 @@ class Generator:
         self.spec = spec
 
     def latents(
-        self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
+        self,
+        n: int,
+        seed: int = 0,
+        truncation: float | None = None,
+        first: int = 0,
+        psi: float = 1.0,
     ) -> Tensor:
-        """Return [n, latent size] float32: those of samples first, ..., first + n - 1."""
+        """Return [n, latent size] float32: those of samples first, ..., first + n - 1.
+
+        Raises:
+            ConfigError: as `sample`.
+        """
+        _check_range(n, seed, first)
         samples = torch.arange(first, first + n, device=self.device)
         latents = draw(self.spec.latent, seed, Stream.SAMPLE, 0, samples)
-        if truncation is None:
-            return latents
-        return truncate(latents, self.spec.latent, seed, samples, truncation)
+        if truncation is not None:
+            latents = truncate(latents, self.spec.latent, seed, samples, truncation)
+        return toward_mean(latents, psi)
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Return the pictures [N, size, size, 3] uint8 of latents [N, latent size]."""
+        chunks = []
+        for chunk in torch.split(latents.to(self.device, torch.float32), self.CHUNK):
+            whole = torch.nn.functional.pad(chunk, (0, 0, 0, self.CHUNK - len(chunk)))
+            with torch.no_grad():
+                chunks.append(to_uint8(self.network(whole))[: len(chunk)])
+        return np.concatenate(chunks)
 
     def sample(
-        self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
+        self,
+        n: int,
+        seed: int = 0,
+        truncation: float | None = None,
+        first: int = 0,
+        psi: float = 1.0,
     ) -> NDArray[np.uint8]:
         """Return [n, size, size, 3] uint8: samples first, ..., first + n - 1 of `seed`.
 
@@ -113,29 +137,27 @@ class Generator:
             seed: in [0, 2^63).
             truncation: latents stay in [-truncation, truncation]; None for all of them.
             first: where to start.
+            psi: then scale the latents toward their mean by this, 0 to 1.
 
         Raises:
-            ConfigError: `n`, `seed`, `truncation` or `first` is out of range.
+            ConfigError: `n`, `seed`, `truncation`, `first` or `psi` is out of range.
         """
-        return np.stack([picture for _, picture in self.stream(n, seed, truncation, first)])
+        return np.stack([picture for _, picture in self.stream(n, seed, truncation, first, psi)])
 
     def stream(
-        self, n: int, seed: int = 0, truncation: float | None = None, first: int = 0
+        self,
+        n: int,
+        seed: int = 0,
+        truncation: float | None = None,
+        first: int = 0,
+        psi: float = 1.0,
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield (number, [size, size, 3] uint8) of each sample of `sample`, a chunk in memory."""
-        if n < 1 or first < 0 or first + n > 2**32:
-            raise ConfigError(
-                f"-n {n} --first {first}: at least 1 picture is wanted, numbered 0 to 2^32 - 1"
-            )
-        if not 0 <= seed < 2**63:
-            raise ConfigError(f"--seed {seed}: a number in [0, 2^63) is wanted")
-        for start in range(first // self.CHUNK * self.CHUNK, first + n, self.CHUNK):
-            latents = self.latents(self.CHUNK, seed, truncation, start)
-            with torch.no_grad():
-                pictures = to_uint8(self.network(latents))
-            for number, picture in enumerate(pictures, start=start):
-                if first <= number < first + n:
-                    yield number, picture
+        _check_range(n, seed, first)
+        for start in range(first, first + n, self.CHUNK):
+            count = min(self.CHUNK, first + n - start)
+            latents = self.latents(count, seed, truncation, start, psi)
+            yield from enumerate(self.decode(latents), start=start)
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights; those of layers that have faded out are left out."""
@@ -148,6 +170,15 @@ class Generator:
         tensors = {name: value.contiguous() for name, value in self.state().items()}
         write_bytes(path, serialize(tensors, {"pokegan": self.spec.to_json()}))
         write_text(path.with_suffix(".json"), self.spec.to_json())
+
+
+def _check_range(n: int, seed: int, first: int) -> None:
+    if n < 1 or first < 0 or first + n > 2**32:
+        raise ConfigError(
+            f"-n {n} --first {first}: at least 1 picture is wanted, numbered 0 to 2^32 - 1"
+        )
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"--seed {seed}: a number in [0, 2^63) is wanted")
 
 
 def load(path: str | Path, device: str = "cpu") -> Generator:
