@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 import pokegan
-from pokegan.cli import data, doctor, export, generate, recipes, train, video
+from pokegan.cli import data, doctor, export, generate, recipes, report, train, video
 from pokegan.errors import PokeganError
 
 INTERRUPTED = 130
@@ -68,6 +68,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     generate.add_parser(commands, common)
     video.add_parser(commands, common)
     export.add_parser(commands, common)
+    report.add_parser(commands, common)
     data.add_parser(commands, common)
     recipes.add_parser(commands, common)
     doctor.add_parser(commands, common)

@@ -9,6 +9,7 @@ import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ SURVEYED_PIXELS = 32768
 STILL = 6  # a change of at most this in each channel is not drawn: a third less to store
 ALIKE = 11  # Pillow seeks the nearest colour to c & ~3, which is up to 5.2 from c
 
+_Item = TypeVar("_Item")
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -65,7 +67,7 @@ def save_animation(
         raise PokeganError(
             f"no picture to animate for {path}: none of the {len(frames)} frames can be read"
         )
-    chosen = _thin(usable, max(2, min(max_frames, int(seconds * 1000 / SHORTEST_MS))))
+    chosen = thinned(usable, max(2, min(max_frames, int(seconds * 1000 / SHORTEST_MS))))
     readable, colours = _survey(chosen)
     drawn = _drawn(readable, max_side, _palette(colours))
     with atomic_path(path) as temporary:
@@ -91,7 +93,7 @@ def progress_frames(
     Raises:
         PokeganError: none of `frames` can be read.
     """
-    readable = [path for path in _trim(frames) if _read(path) is not None]
+    readable = [path for path in _trim(frames) if read_picture(path) is not None]
     if not readable:
         raise PokeganError(f"no picture to animate: none of the {len(frames)} frames can be read")
     full, size = _sizes(readable[-1], max_side)
@@ -114,21 +116,21 @@ def _sizes(last: Path, max_side: int) -> tuple[tuple[int, int], tuple[int, int]]
 def _trim(frames: Sequence[Path]) -> Sequence[Path]:
     """Cut unreadable files off both ends, so that the first and the last of the rest are good."""
     start, stop = 0, len(frames)
-    while stop > start and _read(frames[stop - 1]) is None:
+    while stop > start and read_picture(frames[stop - 1]) is None:
         stop -= 1
-    while start < stop and _read(frames[start]) is None:
+    while start < stop and read_picture(frames[start]) is None:
         start += 1
     return frames[start:stop]
 
 
-def _thin(frames: Sequence[Path], count: int) -> list[Path]:
-    """Return `count` >= 2 of `frames`, evenly spaced, with both ends; all if there are fewer."""
-    if len(frames) <= count:
-        return list(frames)
-    return [frames[round(i * (len(frames) - 1) / (count - 1))] for i in range(count)]
+def thinned(items: Sequence[_Item], count: int) -> list[_Item]:
+    """Return `count` >= 2 of `items`, evenly spaced, with both ends; all if there are fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _read(path: Path) -> Image.Image | None:
+def read_picture(path: Path) -> Image.Image | None:
     """Return the picture in RGB, or None when the file is missing or damaged."""
     try:
         with Image.open(path) as image:
@@ -144,7 +146,7 @@ def _survey(frames: Sequence[Path]) -> tuple[list[Path], NDArray[np.uint8]]:
     readable: list[Path] = []
     colours: list[NDArray[np.uint8]] = []
     for index, path in enumerate(frames):
-        image = _read(path)
+        image = read_picture(path)
         if image is None:
             continue
         pixels = np.asarray(image).reshape(-1, 3)
@@ -187,7 +189,7 @@ def _drawn(frames: Sequence[Path], max_side: int, palette: Image.Image) -> Itera
 
 
 def _must_read(path: Path) -> Image.Image:
-    image = _read(path)
+    image = read_picture(path)
     if image is None:
         raise PokeganError(f"{path} changed while it was being animated: try again")
     return image

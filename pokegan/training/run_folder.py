@@ -64,6 +64,16 @@ class RunFolder:
         return self.path / "gradients.jsonl"
 
     @property
+    def environment(self) -> Path:
+        """What the run was made on: device, versions, date."""
+        return self.path / "environment.json"
+
+    @property
+    def report(self) -> Path:
+        """One HTML file about the run."""
+        return self.path / "report.html"
+
+    @property
     def all_samples(self) -> Path:
         """The samples of all stages of growth over time: the animation, by the name that it had."""
         return self.samples / "all_samples.gif"
@@ -89,6 +99,10 @@ class RunFolder:
     def reconstructions(self, epoch: int) -> Path:
         """Held-out pictures above what the networks make of them."""
         return self.path / "reconstructions" / f"epoch-{epoch:04d}.png"
+
+    def reconstruction_grids(self) -> list[Path]:
+        """Every grid of reconstructions, in the order of epochs."""
+        return sorted((self.path / "reconstructions").glob("epoch-*.png"), key=_number)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

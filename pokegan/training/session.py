@@ -1,5 +1,6 @@
 """From a config to a finished run: opens the pictures, makes or finds the folder, trains."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from pokegan.training import checkpoint, run_folder
 from pokegan.training.checks import check, check_pictures
 from pokegan.training.growth import Growth
 from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
+from pokegan.training.report import environment, write_report
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
 
@@ -103,7 +105,10 @@ def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, r
         write_text(folder.config, config.to_json())
     for line in _introduction(config, packed, folder, trainer):
         say(line)
-    return trainer.train()
+    write_text(folder.environment, json.dumps(environment(trainer.parts), indent=1) + "\n")
+    run = trainer.train()
+    write_report([folder], folder.report, [packed])
+    return run
 
 
 def _open(config: RunConfig, say: Say, progress: Progress | None) -> PackedImages:

@@ -1,0 +1,294 @@
+"""The story of a run for its report, gathered from its folder and its pictures."""
+
+import datetime
+import json
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+import pokegan
+from pokegan.config import RunConfig
+from pokegan.data.colours import parse_colour
+from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
+from pokegan.data.sources import open_data
+from pokegan.errors import PokeganError
+from pokegan.files import write_text
+from pokegan.monitor.gradients import read_gradients
+from pokegan.monitor.stats import read_stats
+from pokegan.render.pictures import make_grid
+from pokegan.render.report import Film, Neighbour, RunStory, render_report
+from pokegan.training.build import Parts
+from pokegan.training.generator import load
+from pokegan.training.hardware import bfloat16_units
+from pokegan.training.run_folder import RunFolder
+
+SAMPLES = 256  # made up to look for copies among
+SHOWN = 12
+CONTACT = 60
+COMPARED_SIDE = 32  # px at which pictures are compared
+REALS_AT_ONCE = 2048
+
+
+def environment(parts: Parts) -> dict[str, Any]:
+    """Return what a run is made on, as JSON values."""
+    device = parts.device
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or "CPU",
+        "kind": device.type,
+        "threads": torch.get_num_threads(),
+        "bfloat16": "" if cuda else bfloat16_units() or "",
+        "precision": "bf16" if parts.dtype == torch.bfloat16 else "fp32",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "pokegan": pokegan.__version__,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def write_report(
+    folders: Sequence[RunFolder],
+    path: Path,
+    pictures: Sequence[PackedImages | None] | None = None,
+) -> None:
+    """Write the report of one run, or of several side by side, to `path`, atomically.
+
+    Args:
+        folders: of the runs.
+        path: the HTML file.
+        pictures: each run's; by default they are opened by the run's own settings, and where that
+            cannot be the report does without.
+
+    Raises:
+        PokeganError: a folder is no run, or its records are damaged.
+    """
+    pictures = [open_pictures(folder) for folder in folders] if pictures is None else pictures
+    names = _names(folders)
+    runs = [
+        tell(folder, name, packed)
+        for folder, name, packed in zip(folders, names, pictures, strict=True)
+    ]
+    title = names[0] if len(runs) == 1 else " · ".join(names)
+    today = datetime.date.today().isoformat()
+    footer = f"Made by pokegan {pokegan.__version__} on {today}. This file holds all that it shows."
+    write_text(path, render_report(title, runs, footer))
+
+
+def open_pictures(folder: RunFolder) -> PackedImages | None:
+    """Return the pictures of a run, or None when they are not there any more."""
+    data = folder.read_config().data
+    options = PrepareOptions(
+        size=data.size,
+        background=parse_colour(data.background),
+        fit=data.fit,
+        keep_duplicates=data.keep_duplicates,
+    )
+    try:
+        return open_data(data.source, options)
+    except PokeganError:
+        return None
+
+
+def tell(folder: RunFolder, name: str, packed: PackedImages | None) -> RunStory:
+    """Return what a report tells of the run in `folder`.
+
+    Raises:
+        PokeganError: it is no run, or its records are damaged.
+    """
+    config = folder.read_config()
+    records = read_stats(folder.stats)
+    made_on = _read_environment(folder)
+    neighbours, note = _neighbours(folder, packed)
+    return RunStory(
+        name,
+        _story(config, records, packed),
+        _facts(config, records, packed, made_on, folder),
+        records,
+        read_gradients(folder.gradients),
+        _film(folder.grids()),
+        _film(folder.reconstruction_grids()),
+        None if packed is None else _contact(packed),
+        "" if packed is None else _contact_note(packed),
+        neighbours,
+        note,
+        config.to_json(),
+    )
+
+
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """Return the folders' names, with those of their parents where they are not enough."""
+    paths = [folder.path.resolve() for folder in folders]
+    names = [path.name for path in paths]
+    return [
+        name if names.count(name) == 1 else f"{path.parent.name}/{name}"
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _story(
+    config: RunConfig, records: Sequence[dict[str, Any]], packed: PackedImages | None
+) -> str:
+    source = Path(config.data.source).name
+    count = f"{len(packed):,} pictures" if packed is not None else "the pictures"
+    told = f"{config.recipe} learned from {count} of {source} at {config.data.size} px"
+    if not records:
+        return f"{told}. It has no record yet."
+    last = records[-1]
+    return (
+        f"{told} for {_duration(float(last.get('seconds') or 0))}: {last['step']:,} steps of "
+        f"{config.training.batch}, {float(last.get('kimg') or 0):,.1f} kimg, "
+        f"{float(last.get('epoch') or 0):,.1f} epochs."
+    )
+
+
+def _facts(
+    config: RunConfig,
+    records: Sequence[dict[str, Any]],
+    packed: PackedImages | None,
+    made_on: dict[str, Any],
+    folder: RunFolder,
+) -> list[tuple[str, str]]:
+    objective = config.objective.loss
+    facts = [("recipe", config.recipe), ("loss", objective)]
+    if folder.weights.exists():
+        network = load(folder.weights).network
+        count = sum(parameter.numel() for parameter in network.parameters())
+        facts.append(("generator", f"{config.generator.name}, {count:,} parameters"))
+    facts.append(("latents", f"{config.latent.size}, {config.latent.distribution}"))
+    if packed is not None:
+        facts.append(("pictures", _kept(packed)))
+    if made_on:
+        units = f", {made_on['bfloat16']}" if made_on.get("bfloat16") else ""
+        threads = f", {made_on['threads']} threads" if made_on.get("kind") == "cpu" else ""
+        facts += [
+            ("device", f"{made_on['device']}{threads}{units}"),
+            ("precision", str(made_on["precision"])),
+            ("versions", f"torch {made_on['torch']}, Python {made_on['python']}"),
+            ("begun", str(made_on["date"])),
+        ]
+    if len(records) > 1:
+        last = records[-1]
+        if last.get("seconds"):
+            facts.append(("speed", f"{last['kimg'] * 1000 / last['seconds']:,.1f} images/s"))
+    peaks = [record["memory/peak_bytes"] for record in records if record.get("memory/peak_bytes")]
+    if peaks:
+        facts.append(("peak memory", f"{max(peaks) / 1e6:,.0f} MB"))
+    measured: dict[str, float] = {}
+    for record in records:
+        measured |= {
+            key.removeprefix("metrics/").replace("_", " "): value
+            for key, value in record.items()
+            if key.startswith("metrics/") and value is not None
+        }
+    return [*facts, *((name, f"{value:.4g}") for name, value in measured.items())]
+
+
+def _read_environment(folder: RunFolder) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(folder.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _film(grids: Sequence[Path]) -> Film:
+    """Return the grids with what they show: the epoch, and the size in a run that grows."""
+    film = []
+    for path in grids:
+        stage = re.fullmatch(r"stage-\d+-(\d+px)", path.parent.name)
+        epoch = f"epoch {int(path.stem.split('-')[1])}"
+        film.append((f"{stage[1]}, {epoch}" if stage else epoch, path))
+    return film
+
+
+def _contact(packed: PackedImages) -> NDArray[np.uint8]:
+    """Return a grid of pictures, evenly spaced over the set."""
+    places = np.linspace(0, len(packed) - 1, min(CONTACT, len(packed))).round().astype(int)
+    pictures = np.stack([packed.images[place] for place in places])
+    step = max(1, packed.size // 64)
+    return make_grid(pictures[:, ::step, ::step], columns=min(12, len(pictures)))
+
+
+def _kept(packed: PackedImages) -> str:
+    return f"{len(packed):,} of {packed.manifest.found:,} files, {packed.size} px"
+
+
+def _contact_note(packed: PackedImages) -> str:
+    reasons = [f"{count:,} {reason}" for reason, count in packed.manifest.counts().items()][1:]
+    left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
+    return f"{_kept(packed)}{left_out}"
+
+
+def _neighbours(folder: RunFolder, packed: PackedImages | None) -> tuple[list[Neighbour], str]:
+    """Return the samples that are nearest to a training picture, with it, nearest first."""
+    if packed is None or not folder.weights.exists():
+        return [], ""
+    generator = load(folder.weights)
+    if generator.spec.size != packed.size:  # a run that has not grown to its end
+        return [], ""
+    samples = generator.sample(SAMPLES)
+    places, distances, mirrored = nearest(samples, packed.images)
+    order = distances.argsort()[:SHOWN]
+    pairs = []
+    for sample in order.tolist():
+        real = np.array(packed.images[int(places[sample])])
+        pairs.append(
+            Neighbour(
+                samples[sample],
+                np.ascontiguousarray(real[:, ::-1]) if mirrored[sample] else real,
+                f"no. {sample}, distance {float(distances[sample]):.1f}"
+                + (", mirrored" if mirrored[sample] else ""),
+            )
+        )
+    note = (
+        f"The {len(pairs)} of {SAMPLES} samples of seed 0 that are nearest to a training picture: "
+        f"the distance is the root mean square over pixels at {COMPARED_SIDE} px, of 255."
+    )
+    return pairs, note
+
+
+def nearest(samples: NDArray[np.uint8], reals: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for each sample which picture is nearest, how far in levels, and whether mirrored.
+
+    Args:
+        samples: [M, H, W, 3].
+        reals: [N, H, W, 3]; a block of them is in memory at a time.
+    """
+    wanted = _small(samples)
+    best = torch.full((len(samples),), torch.inf)
+    place = torch.zeros(len(samples), dtype=torch.int64)
+    flipped = torch.zeros(len(samples), dtype=torch.bool)
+    for start in range(0, len(reals), REALS_AT_ONCE):
+        block = np.ascontiguousarray(reals[start : start + REALS_AT_ONCE])
+        for mirrored in (False, True):
+            small = _small(block[:, :, ::-1] if mirrored else block)
+            found, index = torch.cdist(wanted, small).min(dim=1)
+            nearer = found < best
+            best = torch.where(nearer, found, best)
+            place = torch.where(nearer, index + start, place)
+            flipped = torch.where(nearer, torch.tensor(mirrored), flipped)
+    return place, best / wanted.shape[1] ** 0.5, flipped
+
+
+def _small(pictures: NDArray[np.uint8]) -> Tensor:
+    """Return [N, 3 * 32 * 32] float32: the pictures at the size at which they are compared."""
+    images = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() - 128
+    side = min(COMPARED_SIDE, images.shape[2])
+    return F.adaptive_avg_pool2d(images, side).flatten(1)
