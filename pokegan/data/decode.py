@@ -55,7 +55,7 @@ def decode(
         picture = svg.draw(content, 2 * target if target else 1024)
     else:
         picture = _raster(content, kind, max_pixels, target)
-    return composite(picture, background)
+    return _composite(picture, background)
 
 
 def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> Image.Image:
@@ -102,7 +102,7 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def composite(picture: Image.Image, background: RGB) -> Image.Image:
+def _composite(picture: Image.Image, background: RGB) -> Image.Image:
     """Lay an RGBA picture (straight alpha) on `background`; an RGB picture stays as it is."""
     if picture.mode == "RGB":
         return picture

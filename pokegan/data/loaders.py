@@ -83,6 +83,8 @@ def check_loader(loader: str, workers: int | None) -> None:
         raise ConfigError(
             f"--workers {workers} has no effect without --loader {' or '.join(STREAMING)}"
         )
+    if loader == "dali" and workers == 0:
+        raise ConfigError("--workers 0: DALI decodes in threads of its own, at least 1 is wanted")
     if loader == "dali" and not _has_dali():
         raise ConfigError(
             "--loader dali: DALI is not installed: pip install 'pokegan[dali]' (CUDA 12) or "

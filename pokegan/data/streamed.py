@@ -97,11 +97,10 @@ def pillow_square(content: bytes, name: str, options: PrepareOptions) -> Pixels:
 
 
 def _shards(path: Path) -> EncodedPictures | None:
-    """The pictures of a folder of WebDataset shards; None of any other folder."""
-    kinds = {item.suffix for item in path.iterdir()} if path.is_dir() else set()
-    if ".tar" not in kinds or not kinds <= {".tar", ".idx", ".json"}:
+    """The pictures of a folder of shards; None of any other folder."""
+    if not path.is_dir() or not any(path.glob("*.tar")):
         return None
-    from pokegan.data.shards import ShardPictures  # type: ignore[import-not-found,unused-ignore]  # its own part
+    from pokegan.data.shards import ShardPictures, is_shards  # type: ignore[import-not-found,unused-ignore]
 
-    shards: EncodedPictures = ShardPictures(path)
+    shards: EncodedPictures | None = ShardPictures(path) if is_shards(path) else None
     return shards

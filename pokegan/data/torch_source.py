@@ -1,7 +1,9 @@
 """Batches decoded anew each epoch by the workers of a DataLoader, for where DALI cannot be had."""
 
+import io
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pokegan.data.batches import Augmentation, Gather, Line, RealBatch
-from pokegan.data.decode import composite
 from pokegan.data.encoded import EncodedPictures
 from pokegan.data.options import PrepareOptions
 from pokegan.data.plain import plainly_encoded
@@ -23,17 +24,19 @@ from pokegan.data.streamed import Pixels, pillow_square
 from pokegan.errors import DataError
 
 try:  # torchvision means to give its decoders away to another package
-    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.io import ImageReadMode, decode_jpeg
 except ImportError:
-    decode_image = None
+    decode_jpeg = None
+
+_JPEG = b"\xff\xd8"
+_REDUCED = 16  # from so many times the size on, preparation decodes at a half or less
 
 
 class TorchSource:
-    """Files decoded by torchvision, made square by Pillow, a batch at a time in each worker.
+    """Files decoded and made square anew for each batch, a batch at a time in each worker.
 
-    A picture has the bits that `prepare` gives it, but for JPEG files of more than 16 times the
-    size, which `prepare` decodes at a fraction of theirs. Files that decoders read differently
-    (`plainly_encoded`) take the way of `prepare`.
+    JPEG files that all decoders read alike (`plainly_encoded`) are decoded by torchvision, all
+    others as `prepare` does it. So a picture has the bits that `prepare` gives it.
 
     Args:
         pictures: the files.
@@ -89,7 +92,7 @@ class TorchSource:
             raise RuntimeError("the source is closed")
         if self._batches is None or self._coming != (first, size):
             self._requests.begin(first, size, self._stride)
-            self._batches = iter(self._loader)
+            self._batches = _begun(self._loader)
         self._coming = (first + self._stride, size)
         try:
             squares = next(self._batches)
@@ -152,32 +155,50 @@ class _Squares(Dataset[Any]):
 
 
 def square(content: bytes, name: str, options: PrepareOptions) -> Pixels:
-    """Decode one file, with torchvision where it can be trusted: [size, size, 3] uint8.
+    """Decode one file, a plain JPEG with torchvision: [size, size, 3] uint8.
 
-    Raises DataError, which calls the file `name`.
+    Other files are left to Pillow: it is as fast at PNG, and torchvision's PNG reader ends the
+    process on some damaged files. Raises DataError, which calls the file `name`.
     """
-    picture = _decoded(content, options.max_pixels) if plainly_encoded(content) else None
+    picture = None
+    if content.startswith(_JPEG) and plainly_encoded(content):
+        picture = _decoded_jpeg(content, options)
     if picture is None:
         return pillow_square(content, name, options)
-    upright = composite(picture, options.background)
-    return np.asarray(fit(upright, options.size, options.fit, options.background))
+    return np.asarray(fit(picture, options.size, options.fit, options.background))
 
 
-def _decoded(content: bytes, max_pixels: int) -> Image.Image | None:
-    """An RGB or RGBA picture by torchvision; None where it cannot, or may not."""
-    if decode_image is None:
+def _decoded_jpeg(content: bytes, options: PrepareOptions) -> Image.Image | None:
+    """An RGB picture by torchvision; None where it cannot, or should not as it is too large."""
+    if decode_jpeg is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            width, height = image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    if min(width, height) >= _REDUCED * options.size or width * height > options.max_pixels:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its giving the decoders away
         data = torch.frombuffer(content, dtype=torch.uint8)  # read only, and only read
-        mode = ImageReadMode.UNCHANGED if content.startswith(b"\x89") else ImageReadMode.RGB
         try:
-            pixels = decode_image(data, mode, apply_exif_orientation=True)
+            pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
         except RuntimeError:
             return None
-    if pixels.dtype != torch.uint8 or len(pixels) not in (3, 4):
-        return None
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Tensor | str]:
+    """Return the iterator of `loader`, whose `next` alone raises when a worker is gone.
+
+    Torch also installs a handler that raises then in the midst of whatever the main thread does.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+    return batches
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -98,8 +98,8 @@ def _streamed(
     augmentation = _augmentation(config, size)
     pictures = streamed.pictures if rows is None else Chosen(streamed.pictures, rows)
     options = streamed.options
-    workers = default_workers(len(pictures)) if data.workers is None else data.workers
     if data.loader == "torch":
+        workers = default_workers(len(pictures)) if data.workers is None else data.workers
         return TorchSource(
             *(pictures, options, seed, device, dtype, augmentation),
             stride=batch,
@@ -111,5 +111,7 @@ def _streamed(
     source: BatchSource = DaliSource(
         *(pictures, options.background, size, options.fit, seed, device, dtype, augmentation),
         stride=batch,
+        threads=data.workers,
+        max_pixels=options.max_pixels,
     )
     return source
