@@ -30,7 +30,7 @@ def build_source(
     data = config.data
     trained, _ = split(len(pictures), data.holdout, HELD_OUT_SEED)
     rows = trained if data.holdout else None
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
+    sharing = _processes_here() if device.type == "cpu" else 1
     loader = choose(data.loader, len(trained) * size * size * 3, device, sharing)
     if isinstance(pictures, StreamedSet):
         source = _streamed(config, pictures, rows, device, dtype, size)
@@ -57,6 +57,11 @@ def build_held_out(
     _, kept_out = split(len(pictures), config.data.holdout, HELD_OUT_SEED)
     images = torch.from_numpy(downscaled(pictures.squares(kept_out), size)).to(device)
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _processes_here() -> int:
+    """How many processes of this run share the computer, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _augmentation(config: RunConfig, size: int) -> Augmentation:
@@ -99,7 +104,9 @@ def _streamed(
     pictures = streamed.pictures if rows is None else Chosen(streamed.pictures, rows)
     options = streamed.options
     if data.loader == "torch":
-        workers = default_workers(len(pictures)) if data.workers is None else data.workers
+        workers = data.workers
+        if workers is None:
+            workers = max(1, default_workers(len(pictures)) // _processes_here())
         return TorchSource(
             *(pictures, options, seed, device, dtype, augmentation),
             stride=batch,
