@@ -16,11 +16,12 @@ from pokegan.config.parts import (
     ScheduleConfig,
     TrainingConfig,
 )
-from pokegan.config.run import RESUMABLE, RunConfig, override, settings
+from pokegan.config.run import RESUMABLE, SAME_BATCHES, RunConfig, override, same_batches, settings
 from pokegan.config.setting import Setting, interval
 
 __all__ = [
     "RESUMABLE",
+    "SAME_BATCHES",
     "AutoencodingConfig",
     "DataConfig",
     "LatentConfig",
@@ -35,5 +36,6 @@ __all__ = [
     "TrainingConfig",
     "interval",
     "override",
+    "same_batches",
     "settings",
 ]

@@ -64,6 +64,22 @@ class DataConfig:
         minimum=0.0,
         maximum=180.0,
     )
+    loader: str = setting(
+        "auto",
+        "--loader",
+        "where batches come from: resident in the device's memory, mapped from the disk, or "
+        "decoded from the files each epoch by torch or dali; auto: resident where the pictures "
+        "take at most a quarter of the free memory, else mapped",
+        choices=("auto", "resident", "mapped", "torch", "dali"),
+    )
+    workers: int | None = setting(
+        None,
+        "--workers",
+        "processes (torch) or threads (dali) that decode pictures",
+        unset="one a processor",
+        minimum=0,
+        maximum=256,
+    )
     holdout: int = setting(
         0,
         "--holdout",

@@ -28,12 +28,15 @@ RESUMABLE = (  # what may differ when a run goes on
     "length.kimg",
     "length.steps",
     "data.source",
+    "data.loader",
+    "data.workers",
     "training.device",
     "output.sample_every",
     "output.log_every",
     "output.checkpoint_every",
     "output.keep_checkpoints",
 )
+SAME_BATCHES = ("auto", "resident", "mapped")  # loaders that may take each other's place
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,12 @@ class RunConfig:
         return self
 
     def continues(self, other: "RunConfig") -> bool:
-        """Return whether a run of `other` can go on as this one: equal but for `RESUMABLE`."""
+        """Return whether a run of `other` can go on as this one: equal but for `RESUMABLE`.
+
+        Of the loaders only those that give the same batches may take each other's place.
+        """
+        if not same_batches(self.data.loader, other.data.loader):
+            return False
         same = {
             entry.path: entry.value_in(other) for entry in settings() if entry.path in RESUMABLE
         }
@@ -105,6 +113,11 @@ class RunConfig:
         if not isinstance(tree, dict) or tree.pop("format", None) != FORMAT:
             raise ConfigError(f"the run's config is not of format {FORMAT} of this pokegan")
         return typing.cast(RunConfig, _from_tree(cls, tree, "config")).validated()
+
+
+def same_batches(one: str, other: str) -> bool:
+    """Return whether two loaders give the same batches, bit for bit."""
+    return one == other or {one, other}.issubset(SAME_BATCHES)
 
 
 def settings(config: RunConfig | type[RunConfig] = RunConfig) -> Iterator[Setting]:

@@ -7,6 +7,7 @@ Readers map the file into memory: opening a set costs the same at any size.
 import contextlib
 import hashlib
 import math
+import os
 import re
 import secrets
 import shutil
@@ -23,6 +24,7 @@ from pokegan.data.entries import Source
 from pokegan.data.manifest import FORMAT, Manifest, origin_digest
 from pokegan.data.names import encodable, printable
 from pokegan.data.options import RGB
+from pokegan.data.rows import RowFile
 from pokegan.errors import DataError
 from pokegan.files import sync
 
@@ -42,13 +44,17 @@ class PackedImages:
         path: the folder.
         manifest: what is in it and where it came from.
         images: uint8 [N, size, size, 3], read-only, mapped into memory.
+        file: the same pictures, a row each, to be read without mapping.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, images: npt.NDArray[np.uint8]) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, images: npt.NDArray[np.uint8], file: RowFile
+    ) -> None:
         """Use `PackedImages.open`, which checks what it opens."""
         self.path = path
         self.manifest = manifest
         self.images = images
+        self.file = file
 
     @classmethod
     def open(cls, path: Path, verify: bool = False) -> "PackedImages":
@@ -59,7 +65,8 @@ class PackedImages:
         path = Path(path)
         try:
             manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"))
-            images = _map(path / IMAGES, (len(manifest.pictures), manifest.size, manifest.size, 3))
+            shape = (len(manifest.pictures), manifest.size, manifest.size, 3)
+            images, file = _map(path / IMAGES, shape)
             if verify and checksum(path / IMAGES) != manifest.checksum:
                 raise DataError(f"{IMAGES} does not match its checksum")
         except FileNotFoundError as error:
@@ -71,7 +78,7 @@ class PackedImages:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         except DataError as error:
             raise DataError(f"{path} cannot be used: {error}") from error
-        return cls(path, manifest, images)
+        return cls(path, manifest, images, file)
 
     @cached_property
     def names(self) -> list[str]:
@@ -87,6 +94,15 @@ class PackedImages:
     def background(self) -> RGB:
         """The colour around and under the pictures, three levels 0 to 255."""
         return self.manifest.background
+
+    @property
+    def checksum(self) -> str:
+        """What the pixels are told by, in hexadecimal."""
+        return self.manifest.checksum
+
+    def squares(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return a copy of the pictures `chosen` [K]: [K, size, size, 3] uint8."""
+        return np.array(self.images[chosen])
 
     @property
     def nbytes(self) -> int:
@@ -176,13 +192,16 @@ def keep_rows(path: Path, rows: list[int], row_bytes: int) -> None:
         file.truncate(len(rows) * row_bytes)
 
 
-def _map(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    length, expected = path.stat().st_size, math.prod(shape)
-    if length != expected:
-        raise DataError(f"{IMAGES} has {length:,} bytes, not {expected:,}")
-    if not expected:
-        raise DataError("there is no picture in it")
-    return np.memmap(path, np.uint8, mode="r", shape=shape)
+def _map(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8], RowFile]:
+    """Open the file once, mapped and to be read: another set may take its name at any moment."""
+    with path.open("rb") as file:
+        length, expected = os.fstat(file.fileno()).st_size, math.prod(shape)
+        if length != expected:
+            raise DataError(f"{IMAGES} has {length:,} bytes, not {expected:,}")
+        if not expected:
+            raise DataError("there is no picture in it")
+        mapped = np.memmap(file, np.uint8, mode="r", shape=shape)
+        return mapped, RowFile(file.fileno(), path, math.prod(shape[1:]))
 
 
 def _resolved(path: Path) -> Path:

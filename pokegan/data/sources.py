@@ -98,7 +98,7 @@ def open_data(
     if isinstance(found, PackedImages):
         _require_size(found, data, options.size)
         return found
-    return cached(found, options, workers=workers, progress=progress or _announcing(options, say))
+    return cached(found, options, workers=workers, progress=progress or announcing(options, say))
 
 
 def _archive(path: Path, say: Say) -> FolderSource:
@@ -125,7 +125,7 @@ def _require_size(images: PackedImages, data: str, size: int) -> None:
         )
 
 
-def _announcing(options: PrepareOptions, say: Say) -> Progress:
+def announcing(options: PrepareOptions, say: Say) -> Progress:
     """A progress that says once, at the first picture, that preparation has begun."""
 
     def progress(done: int, total: int) -> None:

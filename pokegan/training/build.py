@@ -7,17 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pokegan.augment import AdaptiveAugment, DiffAugment, PictureAugmentation
+from pokegan.augment import AdaptiveAugment, DiffAugment
 from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval
-from pokegan.data.batches import (
-    Augmentation,
-    BatchSource,
-    Recoloured,
-    ResidentSource,
-    split,
-)
+from pokegan.data.batches import BatchSource
+from pokegan.data.loaders import Choice, PictureSet
 from pokegan.data.options import RGB
-from pokegan.data.packed import PackedImages
 from pokegan.networks.noise import CountedNoise, attach
 from pokegan.objectives.adversarial import AdversarialObjective
 from pokegan.objectives.autoencoding import AutoencodingObjective, TermWeights
@@ -30,11 +24,9 @@ from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import choose_device, choose_precision
 from pokegan.training.latents import draw
 from pokegan.training.networks import build_networks
+from pokegan.training.pictures import build_held_out, build_source
 from pokegan.training.rates import GENERATOR_SIDE
-from pokegan.training.stages import downscaled
 from pokegan.training.step import EagerStep
-
-HELD_OUT_SEED = 0  # the same pictures are kept out in every run, so that runs compare
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,7 @@ class Parts:
         source: the pictures to train on.
         held_out: [K, 3, size, size] pictures kept out of training in [-1, 1], or None.
         adaptive: ADA's augmentation, with its strength, or None.
+        loader: what kind of source it is, and why.
     """
 
     device: torch.device
@@ -64,11 +57,12 @@ class Parts:
     source: BatchSource
     held_out: Tensor | None
     adaptive: AdaptiveAugment | None
+    loader: Choice
 
 
 def build(
     config: RunConfig,
-    packed: PackedImages,
+    packed: PictureSet,
     networks: dict[str, nn.Module] | None = None,
     size: int | None = None,
 ) -> Parts:
@@ -100,7 +94,9 @@ def build(
     step = EagerStep(
         networks, optimizers, phases, dtype == torch.bfloat16, device.type, used, adaptive
     )
-    source, held_out = build_source(config, packed, device, dtype, size or config.data.size)
+    side = size or config.data.size
+    source, loader = build_source(config, packed, device, dtype, side)
+    held_out = build_held_out(config, packed, device, side)
     return Parts(
         device,
         dtype,
@@ -112,39 +108,8 @@ def build(
         source,
         held_out,
         adaptive,
+        loader,
     )
-
-
-def build_source(
-    config: RunConfig, packed: PackedImages, device: torch.device, dtype: torch.dtype, size: int
-) -> tuple[BatchSource, Tensor | None]:
-    """Return the source of training pictures, and those kept out as [K, 3, H, W] in [-1, 1]."""
-    data, seed = config.data, config.training.seed
-    trained, kept_out = split(len(packed), data.holdout, HELD_OUT_SEED)
-    images = packed.images if not len(kept_out) else packed.images[trained]
-    source: BatchSource = ResidentSource(
-        downscaled(images, size),
-        packed.background,
-        seed,
-        device,
-        dtype,
-        Augmentation(data.flip, data.shift * size // data.size),
-    )
-    change = PictureAugmentation(
-        brightness=data.brightness,
-        contrast=data.contrast,
-        saturation=data.saturation,
-        hue=data.hue,
-        rotation=data.rotation,
-        background=packed.background,
-        seed=seed,
-    )
-    if change.active:
-        source = Recoloured(source, change)
-    if not len(kept_out):
-        return source, None
-    pictures = torch.from_numpy(downscaled(packed.images[kept_out], size)).to(device)
-    return source, pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def build_optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:

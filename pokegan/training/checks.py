@@ -5,7 +5,7 @@ import dataclasses
 from torch import nn
 
 from pokegan.config import ObjectiveConfig, RunConfig, settings
-from pokegan.data.packed import PackedImages
+from pokegan.data.loaders import PictureSet, check_loader
 from pokegan.errors import ConfigError
 from pokegan.objectives.losses import LOSSES
 from pokegan.objectives.settings import Traits, penalties
@@ -20,6 +20,7 @@ from pokegan.training.stages import parse_stages
 def check(config: RunConfig) -> None:
     """Raise ConfigError for what can be known to be wrong before any picture is touched."""
     choose_device(config.training.device)
+    check_loader(config.data.loader, config.data.workers)
     build_schedule(config.schedule)
     if config.data.shift >= config.data.size:
         raise ConfigError(
@@ -38,7 +39,7 @@ def check(config: RunConfig) -> None:
     _check_loss(config, networks["discriminator"])
 
 
-def check_pictures(config: RunConfig, packed: PackedImages) -> None:
+def check_pictures(config: RunConfig, packed: PictureSet) -> None:
     """Raise ConfigError when too few of `packed` are left to train on."""
     held_out = config.data.holdout
     if len(packed) - held_out < 2:

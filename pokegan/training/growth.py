@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from pokegan.config import RunConfig
-from pokegan.data.packed import PackedImages
+from pokegan.data.loaders import PictureSet
 from pokegan.networks.progressive import Growable, grow
 from pokegan.training.build import Parts, build
 from pokegan.training.networks import build_networks, grown_options
@@ -29,7 +29,7 @@ class Growth:
         alpha: how far the newest layers have faded in.
     """
 
-    def __init__(self, config: RunConfig, packed: PackedImages) -> None:
+    def __init__(self, config: RunConfig, packed: PictureSet) -> None:
         self.packed = packed
         self.count = len(packed) - config.data.holdout
         self.total = config.length.total_steps(self.count, config.training.batch)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from pokegan.config import RESUMABLE, RunConfig, override, settings
+from pokegan.config import RESUMABLE, SAME_BATCHES, RunConfig, override, same_batches, settings
 from pokegan.data.colours import parse_colour
+from pokegan.data.loaders import PictureSet, open_pictures
 from pokegan.data.options import PrepareOptions
-from pokegan.data.packed import PackedImages
-from pokegan.data.sources import is_name, open_data
+from pokegan.data.sources import is_name
 from pokegan.errors import ConfigError
 from pokegan.files import write_text
 from pokegan.ops import status
@@ -77,6 +77,12 @@ def resume(
     folder = run_folder.find(Path(path))
     before = folder.read_config()
     config = _settled(override(before, changes or {}))
+    if not same_batches(before.data.loader, config.data.loader):
+        raise ConfigError(
+            f"--loader {config.data.loader}: this run decodes its pictures by --loader "
+            f"{before.data.loader}; only {', '.join(SAME_BATCHES)} give the same batches and may "
+            "take each other's place"
+        )
     if not config.continues(before):
         raise ConfigError(
             f"--resume goes on with the run's own settings; only {_resumable()} change"
@@ -91,9 +97,9 @@ def resume(
         return _run(config, packed, folder, say, resume=True)
 
 
-def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, resume: bool) -> Run:
+def _run(config: RunConfig, packed: PictureSet, folder: RunFolder, say: Say, resume: bool) -> Run:
     torch.manual_seed(config.training.seed)
-    trainer = Trainer(config, Growth(config, packed), folder, packed.manifest.checksum)
+    trainer = Trainer(config, Growth(config, packed), folder, packed.checksum)
     if resume:
         for problem in trainer.resume():
             say(f"note      passed over: {problem}")
@@ -111,7 +117,7 @@ def _run(config: RunConfig, packed: PackedImages, folder: RunFolder, say: Say, r
     return run
 
 
-def _open(config: RunConfig, say: Say, progress: Progress | None) -> PackedImages:
+def _open(config: RunConfig, say: Say, progress: Progress | None) -> PictureSet:
     data = config.data
     options = PrepareOptions(
         size=data.size,
@@ -119,11 +125,11 @@ def _open(config: RunConfig, say: Say, progress: Progress | None) -> PackedImage
         fit=data.fit,
         keep_duplicates=data.keep_duplicates,
     )
-    return open_data(data.source, options, progress=progress, say=say)
+    return open_pictures(data.source, options, data.loader, progress, say)
 
 
 def _introduction(
-    config: RunConfig, packed: PackedImages, folder: RunFolder, trainer: Trainer
+    config: RunConfig, packed: PictureSet, folder: RunFolder, trainer: Trainer
 ) -> list[str]:
     """Say what runs where, so that nothing is used or left out silently."""
     parts = trainer.parts
@@ -139,6 +145,7 @@ def _introduction(
         f"recipe    {config.recipe}: {', '.join(counts)}",
         f"data      {config.data.source}: {len(packed):,} pictures of {packed.size} px"
         + _left_out(packed),
+        f"loader    {parts.loader.name}: {parts.loader.why}",
         f"device    {where}, {torch.get_num_threads()} threads, {precision}, "
         f"operators {status().describe(device.type)}",
         f"length    {trainer.total:,} steps of {trainer.batch}, "
@@ -148,8 +155,10 @@ def _introduction(
     ]
 
 
-def _left_out(packed: PackedImages) -> str:
+def _left_out(packed: PictureSet) -> str:
     """Say how many files were found and why some are not in the set; nothing when all are."""
+    if packed.manifest is None:
+        return ""
     reasons = [f"{count:,} {reason}" for reason, count in packed.manifest.counts().items()][1:]
     return f" ({packed.manifest.found:,} found; left out: {', '.join(reasons)})" if reasons else ""
 

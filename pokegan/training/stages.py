@@ -11,15 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-import numpy.typing as npt
-
 from pokegan.errors import ConfigError
 
-Pictures = npt.NDArray[np.uint8]
-
 _FORM = "SIZE:LRxEPOCHS,LRxEPOCHS;SIZE:... such as 16:5e-4x100,2e-4x200;32:5e-4x100"
-_CHUNK = 1 << 22  # values of the larger pictures at a time
 
 
 @dataclass(frozen=True)
@@ -150,38 +144,6 @@ class StagePlan:
         fading = fade_share * (self._ends[index] - self._starts[index])
         done = step - self._starts[index]
         return 1.0 if index == 0 or done >= fading else done / fading
-
-
-def downscaled(images: Pictures, size: int) -> Pictures:
-    """Shrink pictures by a whole factor: each value is the mean of its block, ties rounded up.
-
-    Args:
-        images: [N, H, H, 3] uint8; may be mapped from a file, it is read a piece at a time.
-        size: px, a divisor of H.
-
-    Returns:
-        [N, size, size, 3] uint8; `images` itself when H is `size`.
-
-    Raises:
-        ConfigError: `size` does not divide H.
-    """
-    count, side = images.shape[:2]
-    if not 1 <= size <= side or side % size:
-        raise ConfigError(
-            f"--stages: pictures of {side} px cannot become {size} px by whole blocks"
-        )
-    if size == side:
-        return images
-    factor = side // size
-    area = factor * factor
-    result = np.empty((count, size, size, 3), np.uint8)
-    chunk = max(1, _CHUNK // (side * side * 3))
-    for start in range(0, count, chunk):
-        piece = images[start : start + chunk]
-        blocks = piece.reshape(len(piece), size, factor, size, factor, 3)
-        sums = blocks.sum(axis=(2, 4), dtype=np.int64)
-        result[start : start + chunk] = (2 * sums + area) // (2 * area)
-    return result
 
 
 def _stage(text: str, part: str) -> Stage:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pokegan.config import RunConfig
-from pokegan.errors import CheckpointError, DivergedError
+from pokegan.errors import CheckpointError, DataError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.monitor.gradients import GradientFlow, GradientsWriter
 from pokegan.monitor.memory import peak_memory_bytes
@@ -117,6 +117,7 @@ class Trainer:
         self.growth.set_planned(state.get("planned", self.total))
         self.stage = state.get("stage", 0)
         if self.stage > 0:
+            self.parts.source.close()
             self.parts = self.growth.build(self.stage)
         for name, network in self.parts.networks.items():
             network.load_state_dict(state["networks"][name])
@@ -165,6 +166,12 @@ class Trainer:
             except DivergedError:
                 self._draw()
                 raise
+            except DataError:  # the state is whole: only its next pictures are missing
+                if self.saved_at != self.done:
+                    self.save()
+                raise
+            finally:
+                self.parts.source.close()
             self._draw()
         stopped = None if finished else signal.Signals(interruption.signal or signal.SIGINT)
         return Run(
@@ -215,8 +222,10 @@ class Trainer:
         while self.growth.index(self.done) > self.stage:
             if self.sampled_at >= 0:
                 self._sample()
+            parts = self.growth.grow(self.parts, self.stage + 1)
+            self.parts.source.close()
+            self.parts = parts
             self.stage += 1
-            self.parts = self.growth.grow(self.parts, self.stage)
             self.growth.prepare(self.parts, self.stage, self.done)
             self.sampled_at = -1
             self._sample()

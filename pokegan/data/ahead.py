@@ -1,0 +1,60 @@
+"""The next batches made in a background thread while the present one is used."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ahead(Generic[T]):
+    """Calls `load(first, size)` for the requests that will come, before they come.
+
+    One thread makes all calls, in the order of the requests. It begins with the first request and
+    ends with `close`. An error of `load` is raised by the `get` whose request it was made for.
+
+    Args:
+        load: makes what `get` returns.
+        stride: from the `first` of a request to that of the next, when nothing unusual happens.
+        depth: requests that are made ahead.
+        prepare_thread: called once in the thread.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int, int], T],
+        stride: int,
+        depth: int,
+        prepare_thread: Callable[[], None] | None = None,
+    ) -> None:
+        self._load = load
+        self._stride = stride
+        self._depth = depth
+        self._thread = ThreadPoolExecutor(1, "pokegan-ahead", initializer=prepare_thread)
+        self._pending: deque[tuple[int, int, Future[T]]] = deque()
+
+    def get(self, first: int, size: int) -> T:
+        """Return `load(first, size)`; what was made for other requests is dropped."""
+        if not self._pending or self._pending[0][:2] != (first, size):
+            self._drop()
+            self._submit(first, size)
+        wanted = self._pending.popleft()[2]
+        while len(self._pending) < self._depth:
+            last = self._pending[-1][0] if self._pending else first
+            self._submit(last + self._stride, size)
+        return wanted.result()
+
+    def close(self) -> None:
+        """Wait for the call under way, forget the others, end the thread."""
+        self._drop()
+        self._thread.shutdown()
+
+    def _submit(self, first: int, size: int) -> None:
+        future = self._thread.submit(self._load, first, size)
+        self._pending.append((first, size, future))
+
+    def _drop(self) -> None:
+        for _, _, future in self._pending:
+            future.cancel()
+        self._pending.clear()
