@@ -12,6 +12,7 @@ from pokegan.config import RESUMABLE, SAME_BATCHES, RunConfig, override, same_ba
 from pokegan.data.colours import parse_colour
 from pokegan.data.loaders import PictureSet, open_pictures
 from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
 from pokegan.data.sources import is_name
 from pokegan.errors import ConfigError
 from pokegan.files import write_text
@@ -113,7 +114,7 @@ def _run(config: RunConfig, packed: PictureSet, folder: RunFolder, say: Say, res
         say(line)
     write_text(folder.environment, json.dumps(environment(trainer.parts), indent=1) + "\n")
     run = trainer.train()
-    write_report([folder], folder.report, [packed])
+    write_report([folder], folder.report, [packed if isinstance(packed, PackedImages) else None])
     return run
 
 
