@@ -14,7 +14,7 @@ from PIL import Image
 
 from pokegan.data.decode import decode
 from pokegan.data.duplicates import perceptual_hash, thumbnail
-from pokegan.data.entries import DrawnEntry, Entry, FileEntry
+from pokegan.data.entries import DrawnEntry, Entry, FileEntry, PieceEntry
 from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import is_lossy
@@ -58,6 +58,10 @@ def prepare_entry(entry: Entry, options: PrepareOptions) -> Square | Refusal:
             return _square(_drawn(entry, options), sha256, lossy=False)
         content = read_file(entry, options.max_bytes)
         sha256 = hashlib.sha256(content).hexdigest()
+        if isinstance(entry, PieceEntry) and entry.side:
+            pixels = Image.frombytes("RGB", (entry.side, entry.side), content)
+            fitted = fit(pixels, options.size, options.fit, options.background)
+            return _square(fitted, sha256, lossy=False)
         target = options.size if options.fit == "pad" else 2 * options.size
         picture = decode(content, options.background, options.max_pixels, target)
         fitted = fit(picture, options.size, options.fit, options.background)
@@ -71,9 +75,11 @@ def prepare_entry(entry: Entry, options: PrepareOptions) -> Square | Refusal:
         return Refusal(sha256, f"failed: {type(error).__name__}: {said}")
 
 
-def read_file(entry: FileEntry, max_bytes: int) -> bytes:
-    """The content of a regular file of up to `max_bytes`. Raises DecodeError with the reason."""
+def read_file(entry: FileEntry | PieceEntry, max_bytes: int) -> bytes:
+    """The content of a file of up to `max_bytes`. Raises DecodeError with the reason."""
     try:
+        if isinstance(entry, PieceEntry):
+            return _read_piece(entry, max_bytes)
         status = entry.path.stat()
         if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
             raise DecodeError("not a regular file")
@@ -82,6 +88,17 @@ def read_file(entry: FileEntry, max_bytes: int) -> bytes:
         return entry.path.read_bytes()
     except OSError as error:
         raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _read_piece(entry: PieceEntry, max_bytes: int) -> bytes:
+    if entry.length > max_bytes:
+        raise DecodeError(f"file too large: {entry.length:,} bytes, limit {max_bytes:,}")
+    with entry.path.open("rb", buffering=0) as file:
+        file.seek(entry.offset)
+        content = file.read(entry.length)
+    if len(content) < entry.length:
+        raise DecodeError("truncated: the file that it is in ends early")
+    return content
 
 
 def fit(picture: Image.Image, size: int, mode: str, background: RGB) -> Image.Image:
