@@ -1,4 +1,4 @@
-"""`pokegan data`: fetch, prepare and inspect pictures, and write the demo set."""
+"""`pokegan data`: fetch, prepare, shard and inspect pictures, and write the demo set."""
 
 import argparse
 import contextlib
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
+
+from pokegan.cli import data_shard
 
 if TYPE_CHECKING:
     from pokegan.data import PrepareOptions, Source
@@ -35,13 +37,14 @@ Collections are kept in the cache: $POKEGAN_CACHE, or the user's cache folder.""
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser | None = None) -> None:
-    """Add `data` and its four commands; `common` brings the flags that every command has."""
-    parser = commands.add_parser("data", help="fetch, prepare and inspect pictures")
+    """Add `data` and its commands; `common` brings the flags that every command has."""
+    parser = commands.add_parser("data", help="fetch, prepare, shard and inspect pictures")
     parser.set_defaults(run=lambda args: _help(parser))
     leaves = parser.add_subparsers(title="commands", metavar="COMMAND")
     parents = [common] if common else []
     _add_fetch(leaves, parents)
     _add_prepare(leaves, parents)
+    data_shard.add_parser(leaves, parents, _ended)
     _add_inspect(leaves, parents)
     _add_demo(leaves, parents)
 

@@ -19,14 +19,15 @@ from pokegan.data.folder_source import FolderSource
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages, checksum, is_packed
 from pokegan.data.prepare import Progress
+from pokegan.data.shards import ShardSource, TarSource, is_shards, is_tars
 from pokegan.errors import DataError
 
 DEMO = "demo"
 NAMES = (DEMO, *FETCHABLE)
 
 _ACCEPTED = (
-    "a folder of pictures, a prepared set, a .zip or .tar archive, demo, pokeapi, or "
-    "kaggle:OWNER/NAME"
+    "a folder of pictures, a prepared set, a folder of shards, a .zip or .tar archive, demo, "
+    "pokeapi, or kaggle:OWNER/NAME"
 )
 _NEIGHBOURS = 10_000
 
@@ -73,7 +74,7 @@ def resolve(data: str, say: Say = tell) -> Source | PackedImages:
             return DemoSource()
         return FolderSource(fetch(data, say=say), name=data, origin=data)
     if data and path.is_dir():
-        return PackedImages.open(path) if is_packed(path) else FolderSource(path)
+        return _folder(path)
     if data and path.is_file():
         return _archive(path, say)
     raise DataError(_unknown(data))
@@ -99,6 +100,14 @@ def open_data(
         _require_size(found, data, options.size)
         return found
     return cached(found, options, workers=workers, progress=progress or _announcing(options, say))
+
+
+def _folder(path: Path) -> Source | PackedImages:
+    if is_packed(path):
+        return PackedImages.open(path)
+    if is_shards(path):
+        return ShardSource(path)
+    return TarSource(path) if is_tars(path) else FolderSource(path)
 
 
 def _archive(path: Path, say: Say) -> FolderSource:
