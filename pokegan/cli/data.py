@@ -97,13 +97,18 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Write the demo creatures as picture files."""
+    """Write the demo creatures as picture files, or as shards."""
     from pokegan.cli.progress import bar
-    from pokegan.data.demo_files import write_demo
+    from pokegan.data.demo_files import write_demo, write_demo_shards
 
     with bar("drawing") as progress:
-        paths = write_demo(args.out, args.size, args.n, args.seed, progress)
-    print(f"{len(paths):,} creatures of {args.size} px in {args.out}")
+        if args.shards:
+            count = len(
+                write_demo_shards(args.out, args.size, args.n, args.seed, args.workers, progress)
+            )
+        else:
+            count = write_demo(args.out, args.size, args.n, args.seed, args.workers, progress)
+    print(f"{count:,} creatures of {args.size} px in {args.out}")
     return 0
 
 
@@ -196,7 +201,8 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
         "demo",
         parents=parents,
         help="write the embedded demo set as PNG files",
-        description="Write the creatures of the embedded demo set as PNG files with transparency.",
+        description="Write the creatures of the embedded demo set, and more of their kind, as PNG "
+        "files with transparency; more than 10,000 in folders of 10,000.",
     )
     parser.add_argument(
         "--size", type=int, default=256, metavar="PX", help="side, 8 to 1024 px (default: 256)"
@@ -209,10 +215,19 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
         help="folder of the files (default: demo-creatures)",
     )
     parser.add_argument(
-        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1024 (default: 1024)"
+        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1000000 (default: 1024)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other creatures (default: 0)"
+    )
+    parser.add_argument(
+        "--shards", action="store_true", help="write WebDataset tars of squares on white instead"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes; 0: none beside this one (default: one per processor)",
     )
     parser.set_defaults(run=_ended(demo))
 

@@ -12,7 +12,7 @@ from pokegan.data import stored
 from pokegan.data.archives import extract, is_archive, stem
 from pokegan.data.cache import cached
 from pokegan.data.cache_folder import cache_folder
-from pokegan.data.creatures import COUNT
+from pokegan.data.creatures import COUNT, MOST
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.fetch import FETCHABLE, Say, fetch, is_fetchable, tell
 from pokegan.data.folder_source import FolderSource
@@ -30,17 +30,21 @@ _ACCEPTED = (
     "pokeapi, or kaggle:OWNER/NAME"
 )
 _NEIGHBOURS = 10_000
+_IN_A_FOLDER = 10_000
 
 __all__ = ["DEMO", "NAMES", "DemoSource", "FolderSource", "open_data", "resolve"]
 
 
 class DemoSource:
-    """The embedded demo set: the first `count` creatures of `seed`; no file is involved."""
+    """The embedded demo set: the first `count` creatures of `seed`; no file is involved.
+
+    More than 10,000 are named in folders of 10,000: files under these names stay easy to handle.
+    """
 
     def __init__(self, seed: int = 0, count: int = COUNT) -> None:
-        """`seed` is 0 to 2^64 - 1, `count` 1 to 1,024; DataError for anything else."""
-        if not 1 <= count <= COUNT:
-            raise DataError(f"the demo set has 1 to {COUNT:,} creatures, not {count:,}")
+        """`seed` is 0 to 2^64 - 1, `count` 1 to 1,000,000; DataError for anything else."""
+        if not 1 <= count <= MOST:
+            raise DataError(f"the demo set has 1 to {MOST:,} creatures, not {count:,}")
         if not 0 <= seed < 2**64:
             raise DataError(f"the demo set's seed is 0 to 2**64 - 1, not {seed}")
         self.name = self.origin = DEMO
@@ -50,7 +54,12 @@ class DemoSource:
 
     def entries(self) -> list[Entry]:
         """One entry a creature, in the order of their numbers."""
-        return [DrawnEntry(f"creature-{i:04d}", i, self.seed) for i in range(self.count)]
+        return [DrawnEntry(self._name(i), i, self.seed) for i in range(self.count)]
+
+    def _name(self, i: int) -> str:
+        if self.count <= _IN_A_FOLDER:
+            return f"creature-{i:04d}"
+        return f"{i // _IN_A_FOLDER:02d}/creature-{i:06d}"
 
 
 def is_name(data: str) -> bool:
