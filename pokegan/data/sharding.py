@@ -27,7 +27,7 @@ from pokegan.data.plain import normalised, plainly_encoded
 from pokegan.data.prepare import Progress, pack
 from pokegan.data.refusals import DecodeError
 from pokegan.data.shard_manifest import FILE, read_manifest, write_manifest
-from pokegan.data.shards import ShardPictures, is_shards
+from pokegan.data.shards import MAKING, ShardPictures, is_shards
 from pokegan.data.sniff import sniff
 from pokegan.data.square import drawn_identity, read_file
 from pokegan.data.tar_shard import Shard, find_shard, shard_name, write_shard
@@ -37,7 +37,6 @@ from pokegan.files import write_text
 
 MEGABYTE = 10**6
 
-_MAKING = ".making"
 _JOB = "job.json"
 _SET = "set"
 _SAMPLE = 128  # pictures that tell how many make a megabyte
@@ -100,7 +99,7 @@ def shard(
                 contents = _contents(entries, prepared, options, out)
                 shards = list(_write(out, contents, options, workers, writing))
                 write_manifest(out / FILE, job, shards, prepared)
-                shutil.rmtree(out / _MAKING, ignore_errors=True)
+                shutil.rmtree(out / MAKING, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"cannot write {out}: {error.strerror or error}; what is complete stays, the same "
@@ -223,16 +222,16 @@ def _is_complete(out: Path, job: dict[str, Any]) -> bool:
 
 def _begin(out: Path, job: dict[str, Any]) -> None:
     """Note the job in `out`, once; DataError where it is another one's or holds other files."""
-    note = out / _MAKING / _JOB
+    note = out / MAKING / _JOB
     if note.exists():
         with contextlib.suppress(ValueError):
             _require_same(out, json.loads(note.read_text(encoding="utf-8")), job)
     elif not is_shards(out):
-        others = sorted(item.name for item in out.iterdir() if item.name != _MAKING)
+        others = sorted(item.name for item in out.iterdir() if item.name != MAKING)
         if others:
             raise DataError(f"{out} holds {others[0]!r}: name a new or empty folder")
     write_text(note, json.dumps(job))
-    for left in (*out.glob(".shard-*"), *(out / _MAKING).glob(f".{_SET}-*.part")):
+    for left in (*out.glob(".shard-*"), *(out / MAKING).glob(f".{_SET}-*.part")):
         _remove(left)  # of a killed run
 
 
@@ -257,7 +256,7 @@ def _examine(
     progress: Progress | None,
 ) -> Manifest:
     """What of the source is to be stored; kept in `.making`, with the squares if they are it."""
-    path = out / _MAKING / _SET
+    path = out / MAKING / _SET
     with contextlib.suppress(OSError, DataError):
         return Manifest.from_json((path / packed.MANIFEST).read_text(encoding="utf-8"))
     try:
@@ -267,7 +266,7 @@ def _examine(
                 (folder / packed.IMAGES).unlink()
             write_text(folder / packed.MANIFEST, prepared.to_json())
     except DataError:
-        shutil.rmtree(out / _MAKING, ignore_errors=True)
+        shutil.rmtree(out / MAKING, ignore_errors=True)
         with contextlib.suppress(OSError):  # not empty
             out.rmdir()
         raise
@@ -279,7 +278,7 @@ def _contents(
 ) -> list[Content]:
     limits = (options.prepare.max_bytes, options.prepare.max_pixels)
     if options.squares:
-        path, side = out / _MAKING / _SET / packed.IMAGES, options.prepare.size
+        path, side = out / MAKING / _SET / packed.IMAGES, options.prepare.size
         length = side * side * 3
         return [
             Content(PieceEntry(picture.name, path, i * length, length, side), "", *limits)

@@ -16,6 +16,8 @@ from pokegan.data.shard_manifest import FILE, FORMAT, ShardManifest, read_manife
 from pokegan.data.sniff import foreign, sniff
 from pokegan.errors import DataError
 
+MAKING = ".making"  # a folder of shards that is not complete holds this one
+
 _OPEN = 64  # files at a time; a thousand shards would be more than a process may have
 _HEAD = 65_536  # as much as `sniff` looks at
 _DAMAGE = (tarfile.TarError, ValueError, EOFError)
@@ -141,8 +143,16 @@ def is_shards(folder: Path) -> bool:
 
 
 def is_tars(folder: Path) -> bool:
-    """Whether `folder` holds tar files and, but for notes and indices, nothing else."""
+    """Whether `folder` holds tar files and, but for notes and indices, nothing else.
+
+    Raises DataError where they are shards of ours that are not complete.
+    """
     try:
+        if (folder / MAKING).is_dir():
+            raise DataError(
+                f"{folder} holds shards that are not complete: run the pokegan data shard that "
+                "made them again"
+            )
         items = [item for item in folder.iterdir() if not item.name.startswith(".")]
     except OSError:
         return False

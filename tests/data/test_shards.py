@@ -264,6 +264,8 @@ def test_killed_between_shards_it_goes_on_and_ends_with_the_same_bytes(
     assert _start(pictures, out, task).wait(timeout=60) == -signal.SIGABRT
     finished = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     assert len(finished) == 2
+    with pytest.raises(DataError, match="holds shards that are not complete: run .* again"):
+        resolve(str(out))
     (out / ".shard-000002-17-abcdef01.tar").write_bytes(b"half")
     told: list[tuple[int, int]] = []
     again = shard(
@@ -282,9 +284,8 @@ def test_killed_between_shards_it_goes_on_and_ends_with_the_same_bytes(
 def test_killed_at_any_moment(made: ShardPictures, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for delay in (0.3, 0.45, 0.6):
-        process = _start(
-            pictures, out, "sharding.write_task = lambda t: time.sleep(.02) or write(t)"
-        )
+        task = "sharding.write_task = lambda t: time.sleep(.02) or write(t)"
+        process = _start(pictures, out, task)
         time.sleep(delay)
         process.kill()
         process.wait()
@@ -343,7 +344,8 @@ def test_a_file_that_changes_meanwhile_is_named(tmp_path: Path) -> None:
         (tmp_path / "in" / f"{i}.png").write_bytes(saved(Image.new("L", (9, 9), 80 * i), "PNG"))
 
     def change(done: int, total: int) -> None:
-        (tmp_path / "in" / "1.png").write_bytes(saved(Image.new("L", (9, 9), 50), "PNG"))
+        if done == total:
+            (tmp_path / "in" / "1.png").write_bytes(saved(Image.new("L", (9, 9), 50), "PNG"))
 
     source = FolderSource(tmp_path / "in")
     with pytest.raises(DataError, match=r"1\.png changed while shards were made"):
