@@ -5,6 +5,7 @@ the number of pixels. What cannot be used is counted and listed in the manifest,
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pokegan.data import packed
+from pokegan.data import decoders, packed
 from pokegan.data.duplicates import THUMBNAIL, Fingerprints, Match, find_duplicates
 from pokegan.data.entries import Entry, Source
 from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number, origin_digest
@@ -67,8 +68,9 @@ def pack(
 ) -> Manifest:
     """Write `images.u8` of a packed set into an empty `folder`; returns the manifest to write.
 
-    Raises DataError when no picture could be used.
+    Raises DataError when no picture could be used, ConfigError when the decoder is not installed.
     """
+    decoders.require(options.decoder)
     workers = default_workers(len(entries)) if workers is None else workers
     gathered = _Gathered(folder)
     with closing(prepare_all(entries, options, workers)) as results:
@@ -77,6 +79,10 @@ def pack(
     skipped += gathered.skipped
     if not gathered.pictures:
         raise DataError(f"no picture of {source.name} can be used: {_why(skipped)}")
+    if gathered.replaced:
+        warnings.warn(
+            _replacement(options.decoder, gathered.replaced), RuntimeWarning, stacklevel=2
+        )
     matches = gathered.drop_duplicates(options)
     dropped = {match.index for match in matches}
     pictures = gathered.pictures
@@ -90,12 +96,12 @@ def pack(
         skipped=tuple(skipped),
         checksum=packed.checksum(folder / packed.IMAGES),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tools=tool_versions(),
+        tools=tool_versions(options.decoder),
         origin=origin_digest(source.origin),
     )
 
 
-def tool_versions() -> dict[str, str]:
+def tool_versions(decoder: str = decoders.PILLOW) -> dict[str, str]:
     """The versions of the programs whose work shows in prepared pixels; "none" where missing."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in ("pillow", "resvg_py"):
@@ -103,7 +109,7 @@ def tool_versions() -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "none"
-    return versions
+    return versions | decoders.versions(decoder)
 
 
 class _Gathered:
@@ -113,6 +119,7 @@ class _Gathered:
         self._folder = folder
         self.pictures: list[Picture] = []
         self.skipped: list[Skipped] = []
+        self.replaced: list[str] = []
         self._digests: list[bytes] = []
         self._hashes: list[int] = []
         self._lossy: list[bool] = []
@@ -127,6 +134,8 @@ class _Gathered:
                 if isinstance(result, Refusal):
                     self.skipped.append(Skipped(entry.name, result.sha256, result.reason))
                     continue
+                if result.replaced:
+                    self.replaced.append(entry.name)
                 images.write(result.pixels)
                 thumbnails.write(result.thumbnail)
                 self.pictures.append(Picture(entry.name, result.sha256))
@@ -163,6 +172,11 @@ def _counted(
 def _duplicate(match: Match, pictures: Sequence[Picture]) -> Duplicate:
     name, sha256 = pictures[match.index]
     return Duplicate(name, sha256, pictures[match.kept].name, match.kind)
+
+
+def _replacement(decoder: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"decoder {decoder!r} failed at {len(names)} pictures, which Pillow read: {shown}"
 
 
 def _why(skipped: Sequence[Skipped]) -> str:

@@ -19,13 +19,16 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import IO
 
+from pokegan.data.decoders import PILLOW, batch_size, warm_up
 from pokegan.data.entries import Entry
 from pokegan.data.options import PrepareOptions
 from pokegan.data.refusals import CRASHED, TOO_LONG
-from pokegan.data.square import Refusal, Square, prepare_entry
+from pokegan.data.square import Refusal, Square, prepare_entries
 from pokegan.errors import PokeganError
 
 MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
@@ -55,10 +58,18 @@ def prepare_all(
     crash or stall a decoder. Close the iterator to stop early.
     """
     if workers == 0:
-        yield from (prepare_entry(entry, options) for entry in entries)
+        for batch in _batches(entries, options):
+            yield from prepare_entries(batch, options)
         return
     with WorkerPool(options, workers) as pool:
         yield from pool.map(entries)
+
+
+def _batches(entries: Iterable[Entry], options: PrepareOptions) -> Iterator[tuple[Entry, ...]]:
+    """The entries in pieces of what the decoder likes to have at once."""
+    rest = iter(entries)
+    while batch := tuple(islice(rest, batch_size(options.decoder))):
+        yield batch
 
 
 class WorkerPool:
@@ -74,17 +85,17 @@ class WorkerPool:
         self._workers = [_Worker(options) for _ in range(workers)]
         for worker in self._workers:
             self._idle.put(worker)
-        self._window = _QUEUED_PER_WORKER * workers
+        self._window = max(2, _QUEUED_PER_WORKER // batch_size(options.decoder)) * workers
 
     def map(self, entries: Iterable[Entry]) -> Iterator[Square | Refusal]:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
-        pending: deque[Future[Square | Refusal]] = deque()
-        for entry in entries:
-            pending.append(self._threads.submit(self._prepare, entry))
+        pending: deque[Future[list[Square | Refusal]]] = deque()
+        for batch in _batches(entries, self._options):
+            pending.append(self._threads.submit(self._prepare, batch))
             if len(pending) >= self._window:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
 
     def close(self) -> None:
         """Stop at once; what is under way is lost."""
@@ -103,10 +114,10 @@ class WorkerPool:
     ) -> None:
         self.close()
 
-    def _prepare(self, entry: Entry) -> Square | Refusal:
+    def _prepare(self, batch: tuple[Entry, ...]) -> list[Square | Refusal]:
         worker = self._idle.get()
         try:
-            return worker.prepare(entry)
+            return worker.prepare(batch)
         finally:
             self._idle.put(worker)
 
@@ -119,21 +130,42 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def prepare(self, entry: Entry) -> Square | Refusal:
-        """Prepare one entry; one that kills the process twice, or stalls it twice, is refused."""
+    def prepare(self, batch: tuple[Entry, ...]) -> list[Square | Refusal]:
+        """Prepare a batch; an entry that kills the process twice, or stalls it twice, is refused.
+
+        Where the process dies with another decoder than Pillow, Pillow reads the batch one by one.
+        """
+        decoder = self._options.decoder
+        if decoder == PILLOW:
+            return [self._by_pillow(entry) for entry in batch]
+        answer = self._ask(batch, decoder)
+        if not isinstance(answer, str):
+            return answer
+        results = [self._by_pillow(entry) for entry in batch]
+        return [r._replace(replaced=True) if isinstance(r, Square) else r for r in results]
+
+    def _by_pillow(self, entry: Entry) -> Square | Refusal:
         reason = CRASHED
         for _ in range(2):
-            process = self._process or self._start()
-            start = time.monotonic()
-            try:
-                _send(process.stdin, entry)
-                return _result(_receive(process.stdout))
-            except _BROKEN:
-                reason = self._post_mortem(process, time.monotonic() - start)
-                self._stop()
+            answer = self._ask((entry,), PILLOW)
+            if not isinstance(answer, str):
+                return answer[0]
+            reason = answer
             if self._closed:
                 break
         return Refusal(None, reason)
+
+    def _ask(self, batch: tuple[Entry, ...], decoder: str) -> list[Square | Refusal] | str:
+        """What the process makes of a batch; where it dies, why, as the reason of a refusal."""
+        process = self._process or self._start()
+        start = time.monotonic()
+        try:
+            _send(process.stdin, (batch, decoder))
+            return _results(_receive(process.stdout))
+        except _BROKEN:
+            reason = self._post_mortem(process, time.monotonic() - start)
+            self._stop()
+            return reason
 
     def _post_mortem(self, process: "subprocess.Popen[bytes]", seconds: float) -> str:
         """Why a process is no more, as the reason of a refusal."""
@@ -204,26 +236,27 @@ def _receive(pipe: IO[bytes] | None) -> object:
     return pickle.load(pipe)
 
 
-def _result(answer: object) -> Square | Refusal:
-    if isinstance(answer, Square | Refusal):
+def _results(answer: object) -> list[Square | Refusal]:
+    if isinstance(answer, list):
         return answer
     raise PokeganError(f"a worker process failed: {answer}")
 
 
 def serve() -> None:
-    """The life of a worker process: options first, then entries, each answered, until the end."""
+    """The life of a worker process: options first, then batches, each answered, until the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if _TIMER_SIGNAL is not None:
         signal.signal(_TIMER_SIGNAL, signal.SIG_DFL)
     requests, answers = _private_streams()
     _limit_memory(MEMORY_LIMIT)
     options: PrepareOptions = pickle.load(requests)
+    warm_up(options.decoder)
     _send(answers, _READY)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            entry = pickle.load(requests)
-            with _time_limit(options.seconds_per_picture):
-                answer = prepare_entry(entry, options)
+            batch, decoder = pickle.load(requests)
+            with _time_limit(len(batch) * options.seconds_per_picture):
+                answer = prepare_entries(batch, replace(options, decoder=decoder))
             _send(answers, answer)
 
 
