@@ -6,7 +6,6 @@ The pictures are creatures of 256 px, drawn once into the temporary folder.
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,8 +20,8 @@ from pokegan.data.options import WHITE
 from pokegan.data.plain import plain_header
 from pokegan.data.square import prepare_entries
 
-COUNT, SIDE, SIZE, BATCH, WORKERS = 512, 256, 64, 64, 2
-BATCHES = 16
+COUNT, SIDE, SIZE, BATCH, WORKERS = 256, 256, 64, 64, 2
+BATCHES = 8
 
 pytestmark = pytest.mark.skipif(not dali_pipeline.available(), reason="needs NVIDIA DALI")
 
@@ -152,8 +151,7 @@ def test_data_prepare_decoder_against_pillow(pair, folders, kind, decoder) -> No
 
         def run() -> None:
             for start in range(0, len(entries), 16):
-                squares = prepare_entries(entries[start : start + 16], options)
-                assert np.all([square.pixels for square in squares])
+                prepare_entries(entries[start : start + 16], options)
 
         return run
 

@@ -1,6 +1,6 @@
 """The decoders that `prepare` can use beside Pillow, for files that they read as Pillow does."""
 
-import importlib.util
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -26,8 +26,13 @@ def require(decoder: str) -> None:
     """Raise ConfigError where the package of one of `DECODERS` is not installed."""
     if decoder == DALI:
         dali.require("decoder 'dali'")
-    if decoder == TORCHVISION and importlib.util.find_spec("torchvision") is None:
-        raise ConfigError("decoder 'torchvision' needs torchvision: pip install torchvision")
+    if decoder == TORCHVISION:
+        try:
+            from torchvision.io import decode_image  # noqa: F401  # it is about to move away
+        except ImportError as error:
+            raise ConfigError(
+                f"decoder 'torchvision' cannot be had ({error}): use decoder 'pillow'"
+            ) from error
 
 
 def versions(decoder: str) -> dict[str, str]:
@@ -81,6 +86,7 @@ def _by_torchvision(files: Sequence[tuple[bytes, Plain]]) -> list[Image.Image | 
     from torchvision.io import ImageReadMode, decode_image
 
     pictures: list[Image.Image | None] = []
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="torchvision")
     for content, _ in files:
         try:
             data = torch.frombuffer(bytearray(content), dtype=torch.uint8)

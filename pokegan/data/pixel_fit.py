@@ -1,7 +1,7 @@
 """Decoded pixels to prepared squares, as `square.fit` does it, in a fraction of its time.
 
-Torch resizes bytes by vector instructions, which Pillow does not. Up to torch 2.14, which cannot
-do Lanczos, it is Pillow that resizes.
+Torch resizes bytes by vector instructions, which Pillow does not. Where torch cannot do Lanczos (up
+to 2.14), and for the centres of pictures that are not square, it is Pillow that resizes.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from pokegan.data.decode import composite
-from pokegan.data.geometry import crop_box, pad_geometry
+from pokegan.data.geometry import pad_geometry
 from pokegan.data.options import RGB
 from pokegan.data.square import fit
 
@@ -32,13 +32,10 @@ def fit_pixels(pixels: Tensor, size: int, mode: str, background: RGB) -> Tensor:
     count, height, width, channels = pixels.shape
     if channels == 4:
         pixels = _on(background, pixels)
-    if not _HAS_LANCZOS:
+    if not _HAS_LANCZOS or (mode == "crop" and width != height):  # Pillow looks beyond the box
         pictures = [Image.fromarray(picture) for picture in pixels.numpy()]
         squares = [np.asarray(fit(picture, size, mode, background)) for picture in pictures]
         return torch.from_numpy(np.stack(squares))
-    if mode == "crop":
-        left, top, right, bottom = crop_box(width, height)
-        return _resized(pixels[:, top:bottom, left:right], size, size)
     fitted_width, fitted_height, left, top = pad_geometry(width, height, size)
     scaled = _resized(pixels, fitted_height, fitted_width)
     if (fitted_width, fitted_height) == (size, size):

@@ -58,7 +58,7 @@ def plainly_encoded(data: bytes) -> bool:
     So are: baseline and progressive JPEG, 8 bits, grey or YCbCr; PNG of 8 bits, grey, RGB or RGBA,
     not interlaced, without a transparent colour and not animated. Each complete to its end mark,
     checksums right, upright by EXIF and XMP, with no colour profile but sRGB. Whether the
-    compressed pixels themselves are sound is for the decoder to find out.
+    compressed pixels themselves are sound, and not too many, is for the decoder to find out.
     """
     return plain_header(data) is not None
 
