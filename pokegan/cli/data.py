@@ -260,6 +260,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "(default: 6.5)",
     )
     parser.add_argument(
+        "--decoder",
+        choices=("pillow", "torchvision", "dali"),
+        default="pillow",
+        help="what decodes the files that all decoders read alike; the rest is Pillow's "
+        "(default: pillow)",
+    )
+    parser.add_argument(
         "--workers",
         type=_workers,
         metavar="N",
@@ -285,6 +292,7 @@ def _options(args: argparse.Namespace) -> "PrepareOptions":
         fit=args.fit,
         keep_duplicates=args.keep_duplicates,
         near_duplicate_distance=NEAR_DUPLICATE_DISTANCE if near is None else near,
+        decoder=args.decoder,
     )
 
 

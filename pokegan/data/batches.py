@@ -1,4 +1,4 @@
-"""Batches: the protocol that training reads, and the source that keeps the set on the device."""
+"""Batches: the protocol that training reads, what all its sources share, the set on the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,21 +42,114 @@ class RealBatch:
 
 
 class BatchSource(Protocol):
-    """Where batches come from. Sample i of a run is the same picture from every source."""
+    """Where batches come from. Sample i of a run is the same picture from every source.
+
+    Rank r of R reads the slice `batch(step * B + r * B // R, B // R)` of a global batch of B, so
+    over the ranks every picture is shown once an epoch, in an order that R has no part in. The
+    position is in the call: a resumed run asks for the next samples, and there is nothing to save.
+    A source that reads ahead drops what it has read when other samples are asked for.
+    """
 
     count: int
 
     def batch(self, first: int, size: int) -> RealBatch:
-        """Return the samples first, first + 1, ..., first + size - 1 of the run."""
+        """Return the samples first, first + 1, ..., first + size - 1 of the run.
+
+        Raises:
+            DataError: the pictures can no longer be read.
+        """
         ...
+
+    def close(self) -> None:
+        """End threads and processes; there are no more batches afterwards."""
+        ...
+
+
+class Line:
+    """The order of a run: an endless line of epochs, each a permutation of the pictures.
+
+    A batch is a piece of the line: it may span epochs, none is short, and none is dropped, so any
+    set works with any batch.
+
+    Args:
+        count: pictures in an epoch.
+        seed: the run's seed.
+        device: where the answers are wanted.
+    """
+
+    def __init__(self, count: int, seed: int, device: torch.device) -> None:
+        self.count = count
+        self.seed = seed
+        self.device = device
+        self._orders: dict[int, Tensor] = {}
+
+    def pictures(self, first: int, size: int) -> Tensor:
+        """Return [size] int64: which picture each of the samples first, first + 1, ... shows."""
+        pieces = []
+        while size > 0:
+            epoch, place = divmod(first, self.count)
+            take = min(size, self.count - place)
+            pieces.append(self._order(epoch)[place : place + take])
+            first, size = first + take, size - take
+        return torch.cat(pieces)
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            self._orders = {key: value for key, value in self._orders.items() if key == epoch - 1}
+            self._orders[epoch] = permutation(self.seed, epoch, self.count, self.device)
+        return self._orders[epoch]
+
+
+@dataclass(frozen=True)
+class Gather:
+    """From bytes on the device to a batch: flip, shift and normalise, drawn by sample index.
+
+    Attributes:
+        background: RGB bytes that fill what a shift uncovers.
+        seed: the run's seed.
+        dtype: of the batches, float32 or bfloat16.
+        augmentation: flips and shifts.
+    """
+
+    background: RGB
+    seed: int
+    dtype: torch.dtype = torch.float32
+    augmentation: Augmentation = Augmentation()
+
+    def __call__(self, images: Tensor, pictures: Tensor, first: int) -> RealBatch:
+        """Return the batch whose sample first + i shows `images[pictures[i]]`.
+
+        Args:
+            images: [N, H, W, 3] uint8 on the device.
+            pictures: [B] int64 in [0, N), on the device.
+            first: index of the first sample.
+        """
+        samples = torch.arange(first, first + len(pictures), device=images.device)
+        flips, shifts = self.flips(samples), self.shifts(samples)
+        gathered = batch_gather(images, pictures, flips, shifts, self.background, self.dtype)
+        return RealBatch(gathered, samples)
+
+    def whole(self, images: Tensor, first: int) -> RealBatch:
+        """Return the batch whose sample first + i shows `images[i]`, [B, H, W, 3] uint8."""
+        return self(images, torch.arange(len(images), device=images.device), first)
+
+    def flips(self, samples: Tensor) -> Tensor | None:
+        """Return [B] bool, which samples are mirrored; None where nothing is."""
+        if not self.augmentation.flip:
+            return None
+        return uniform(self.seed, Stream.FLIP, 0, samples, 1)[:, 0] < 0.5
+
+    def shifts(self, samples: Tensor) -> Tensor | None:
+        """Return [B, 2] int64, px (down, right) that each sample moves; None where none does."""
+        most = self.augmentation.shift
+        if most == 0:
+            return None
+        draws = uniform(self.seed, Stream.SHIFT, 0, samples, 2)
+        return (draws * (2 * most + 1)).to(torch.int64) - most
 
 
 class ResidentSource:
     """The whole set on the device as uint8; a batch is one gather, with nothing to load.
-
-    The run's samples are an endless line of epochs, each a permutation of the pictures. A batch is
-    a piece of that line: it may span epochs, none is short, and none is dropped, so any set works
-    with any batch.
 
     Args:
         images: [N, H, W, 3] uint8, the pictures.
@@ -77,53 +170,17 @@ class ResidentSource:
         augmentation: Augmentation | None = None,
     ) -> None:
         self.count = len(images)
-        self.background = background
-        self.images = torch.from_numpy(np.array(images)).to(device)  # [N, H, W, 3] uint8
-        self.seed = seed
-        self.dtype = dtype
-        self.augmentation = augmentation or Augmentation()
-        self._orders: dict[int, Tensor] = {}
+        in_memory = np.require(images, requirements=["C", "W", "O"])  # a mapped file is copied
+        self.images = torch.from_numpy(np.asarray(in_memory)).to(device)  # [N, H, W, 3] uint8
+        self.line = Line(self.count, seed, device)
+        self.gather = Gather(background, seed, dtype, augmentation or Augmentation())
 
     def batch(self, first: int, size: int) -> RealBatch:
         """Return the samples first, ..., first + size - 1 of the run."""
-        samples = torch.arange(first, first + size, device=self.images.device)
-        images = batch_gather(
-            self.images,
-            self._pictures(first, size),
-            self._flips(samples),
-            self._shifts(samples),
-            self.background,
-            self.dtype,
-        )
-        return RealBatch(images, samples)
+        return self.gather(self.images, self.line.pictures(first, size), first)
 
-    def _pictures(self, first: int, size: int) -> Tensor:
-        """Return [size] int64: which picture each sample shows."""
-        pieces = []
-        while size > 0:
-            epoch, place = divmod(first, self.count)
-            take = min(size, self.count - place)
-            pieces.append(self._order(epoch)[place : place + take])
-            first, size = first + take, size - take
-        return torch.cat(pieces)
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            self._orders = {key: value for key, value in self._orders.items() if key == epoch - 1}
-            self._orders[epoch] = permutation(self.seed, epoch, self.count, self.images.device)
-        return self._orders[epoch]
-
-    def _flips(self, samples: Tensor) -> Tensor | None:
-        if not self.augmentation.flip:
-            return None
-        return uniform(self.seed, Stream.FLIP, 0, samples, 1)[:, 0] < 0.5
-
-    def _shifts(self, samples: Tensor) -> Tensor | None:
-        most = self.augmentation.shift
-        if most == 0:
-            return None
-        draws = uniform(self.seed, Stream.SHIFT, 0, samples, 2)
-        return (draws * (2 * most + 1)).to(torch.int64) - most
+    def close(self) -> None:
+        """Do nothing: there is nothing to end."""
 
 
 class Recoloured:
@@ -143,6 +200,10 @@ class Recoloured:
         """Return the samples first, first + 1, ..., first + size - 1 of the run."""
         plain = self.source.batch(first, size)
         return RealBatch(self.change(plain.images, plain.samples), plain.samples)
+
+    def close(self) -> None:
+        """Close the source behind it."""
+        self.source.close()
 
 
 def split(count: int, holdout: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,6 +5,7 @@ the number of pixels. What cannot be used is counted and listed in the manifest,
 """
 
 import sys
+import warnings
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pokegan.data import packed
+from pokegan.data import decoders, packed
 from pokegan.data.duplicates import THUMBNAIL, Fingerprints, Match, find_duplicates
 from pokegan.data.entries import Entry, Source
 from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number, origin_digest
@@ -69,8 +70,9 @@ def pack(
 ) -> Manifest:
     """Write `images.u8` of a packed set into an empty `folder`; returns the manifest to write.
 
-    Raises DataError when no picture could be used.
+    Raises DataError when no picture could be used, ConfigError when the decoder is not installed.
     """
+    decoders.require(options.decoder)
     workers = default_workers(len(entries)) if workers is None else workers
     gathered = _Gathered(folder)
     with closing(prepare_all(entries, options, workers, gathered.store)) as results:
@@ -79,6 +81,10 @@ def pack(
     skipped += gathered.skipped
     if not gathered.pictures:
         raise DataError(f"no picture of {source.name} can be used: {_why(skipped)}")
+    if gathered.replaced:
+        warnings.warn(
+            _replacement(options.decoder, gathered.replaced), RuntimeWarning, stacklevel=2
+        )
     matches = gathered.drop_duplicates(options)
     dropped = {match.index for match in matches}
     pictures = gathered.pictures
@@ -92,12 +98,12 @@ def pack(
         skipped=tuple(skipped),
         checksum=packed.checksum(folder / packed.IMAGES),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tools=tool_versions(),
+        tools=tool_versions(options.decoder),
         origin=origin_digest(source.origin),
     )
 
 
-def tool_versions() -> dict[str, str]:
+def tool_versions(decoder: str = decoders.PILLOW) -> dict[str, str]:
     """The versions of the programs whose work shows in prepared pixels; "none" where missing."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in ("pillow", "resvg_py"):
@@ -105,7 +111,7 @@ def tool_versions() -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "none"
-    return versions
+    return versions | decoders.versions(decoder)
 
 
 class _Gathered:
@@ -117,6 +123,7 @@ class _Gathered:
             path.touch()
         self.pictures: list[Picture] = []
         self.skipped: list[Skipped] = []
+        self.replaced: list[str] = []
         self._rows: list[int] = []  # where the pictures are in the store
         self._digests: list[bytes] = []
         self._hashes = array("Q")
@@ -128,6 +135,8 @@ class _Gathered:
             if isinstance(result, Refusal):
                 self.skipped.append(Skipped(entry.name, result.sha256, result.reason))
                 continue
+            if result.replaced:
+                self.replaced.append(entry.name)
             self._rows.append(row)
             self.pictures.append(Picture(entry.name, result.sha256))
             self._digests.append(result.digest)
@@ -162,6 +171,11 @@ def _counted(results: Iterator[Result], total: int, progress: Progress | None) -
 def _duplicate(match: Match, pictures: Sequence[Picture]) -> Duplicate:
     name, sha256 = pictures[match.index]
     return Duplicate(name, sha256, pictures[match.kept].name, match.kind)
+
+
+def _replacement(decoder: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"decoder {decoder!r} failed at {len(names)} pictures, which Pillow read: {shown}"
 
 
 def _why(skipped: Sequence[Skipped]) -> str:

@@ -26,6 +26,7 @@ class Kept(NamedTuple):
     digest: bytes
     perceptual_hash: int
     lossy: bool
+    replaced: bool
 
 
 class Rows:
@@ -39,7 +40,9 @@ class Rows:
         """Write a picture into its row. Raises OSError where that cannot be done."""
         _write(self._images, row, square.pixels)
         _write(self._thumbnails, row, square.thumbnail)
-        return Kept(square.sha256, square.digest, square.perceptual_hash, square.lossy)
+        return Kept(
+            square.sha256, square.digest, square.perceptual_hash, square.lossy, square.replaced
+        )
 
     def __enter__(self) -> "Rows":
         return self

@@ -20,15 +20,17 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
+from pokegan.data.decoders import PILLOW, batch_size, warm_up
 from pokegan.data.entries import Entry
 from pokegan.data.jobs import private_streams, receive, send, spawn, stop
 from pokegan.data.options import PrepareOptions
 from pokegan.data.refusals import CRASHED, TOO_LONG
-from pokegan.data.square import Refusal, Square, prepare_entry
+from pokegan.data.square import Refusal, Square, prepare_entries
 from pokegan.data.store import Kept, Rows, Store
 from pokegan.errors import PokeganError
 
@@ -66,10 +68,17 @@ def prepare_all(
     """
     if workers == 0:
         with _Work(options, store) as work:
-            yield from (work.do(row, entry) for row, entry in enumerate(entries))
+            for piece in _pieces(enumerate(entries), batch_size(options.decoder)):
+                yield from work.do(piece, options.decoder)
         return
     with WorkerPool(options, workers, store) as pool:
         yield from pool.map(entries)
+
+
+def _pieces(entries: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:
+    rest = iter(entries)
+    while piece := list(islice(rest, size)):
+        yield piece
 
 
 class WorkerPool:
@@ -90,7 +99,7 @@ class WorkerPool:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
         pending: deque[Future[list[Result | _NotStored]]] = deque()
         rows = enumerate(entries)
-        while bunch := list(islice(rows, _BUNCH)):
+        for bunch in _pieces(rows, _BUNCH):
             pending.append(self._threads.submit(self._prepare, bunch))
             if len(pending) >= self._window:
                 yield from map(_stored, pending.popleft().result())
@@ -132,22 +141,28 @@ class _Worker:
         self._closed = False
 
     def prepare(self, bunch: list[Numbered]) -> "list[Result | _NotStored]":
-        """Prepare entries; one that kills the process twice, or stalls it twice, is refused."""
+        """Prepare entries; one that kills the process twice, or stalls it twice, is refused.
+
+        Where the process dies with another decoder than Pillow, Pillow reads the rest of the bunch.
+        """
         results: list[Result | _NotStored] = []
+        decoder = asked = self._options.decoder
         failures = 0
         while len(results) < len(bunch):
             process = self._process or self._start()
             start = time.monotonic()
             try:
-                send(process.stdin, bunch[len(results) :])
+                send(process.stdin, (decoder, bunch[len(results) :]))
                 while len(results) < len(bunch):
                     answer = receive(process.stdout)
-                    results.append(_result(answer))
+                    result = _result(answer)
+                    results.append(result if decoder == asked else _replaced(result))
                     start, failures = time.monotonic(), 0
             except _BROKEN:
                 reason = self._post_mortem(process, time.monotonic() - start)
                 self._stop()
-                failures += 1
+                failures += decoder == PILLOW
+                decoder = PILLOW
                 if failures == 2 or self._closed:
                     results.append(Refusal(None, reason))
                     failures = 0
@@ -201,6 +216,11 @@ def _result(answer: object) -> "Result | _NotStored":
     raise PokeganError(f"a worker process failed: {answer}")
 
 
+def _replaced(result: "Result | _NotStored") -> "Result | _NotStored":
+    """The result, marked as Pillow's in the place of another decoder."""
+    return result._replace(replaced=True) if isinstance(result, Square | Kept) else result
+
+
 def _stored(result: "Result | _NotStored") -> Result:
     """The result, but where the store could not be written the error of the system."""
     if isinstance(result, _NotStored):
@@ -222,17 +242,25 @@ class _Work(contextlib.ExitStack):
         self._options = options
         self._rows = self.enter_context(Rows(store)) if store else None
 
-    def do(self, row: int, entry: Entry) -> Result:
-        result = prepare_entry(entry, self._options)
-        if self._rows is None or isinstance(result, Refusal):
-            return result
-        return self._rows.keep(row, result)
+    def do(self, piece: list[Numbered], decoder: str) -> Iterator[Result]:
+        """Prepare a piece of `batch_size` entries; OSError where one cannot be stored."""
+        options = replace(self._options, decoder=decoder)
+        results = prepare_entries([entry for _, entry in piece], options)
+        for (row, _), result in zip(piece, results, strict=True):
+            if self._rows is None or isinstance(result, Refusal):
+                yield result
+            else:
+                yield self._rows.keep(row, result)
 
-    def answer(self, row: int, entry: Entry) -> Result | OSError:
+    def answers(self, piece: list[Numbered], decoder: str) -> list[Result | OSError]:
+        """The same; in the place of what could not be stored, and of all after it, the error."""
+        answers: list[Result | OSError] = []
         try:
-            return self.do(row, entry)
+            for result in self.do(piece, decoder):
+                answers.append(result)
         except OSError as error:
-            return error
+            answers += [error] * (len(piece) - len(answers))
+        return answers
 
 
 def serve() -> None:
@@ -243,14 +271,17 @@ def serve() -> None:
     requests, answers = private_streams()
     _limit_memory(MEMORY_LIMIT)
     options, store = pickle.load(requests)
+    warm_up(options.decoder)
     with _Work(options, store) as work:
         send(answers, _READY)
         with contextlib.suppress(EOFError, BrokenPipeError):
             while True:
-                for row, entry in pickle.load(requests):
-                    with _time_limit(options.seconds_per_picture):
-                        answer = work.answer(row, entry)
-                    send(answers, answer)
+                decoder, bunch = pickle.load(requests)
+                for piece in _pieces(bunch, batch_size(decoder)):
+                    with _time_limit(len(piece) * options.seconds_per_picture):
+                        done = work.answers(piece, decoder)
+                    for answer in done:
+                        send(answers, answer)
 
 
 @contextlib.contextmanager

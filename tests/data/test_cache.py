@@ -128,7 +128,7 @@ def test_another_tool_makes_another_set(
 ) -> None:
     """A set made without resvg is not used any more when resvg has been installed."""
     before = cached(pictures, OPTIONS, workers=0)
-    monkeypatch.setattr(cache_module, "tool_versions", lambda: {"resvg_py": "99"})
+    monkeypatch.setattr(cache_module, "tool_versions", lambda decoder: {"resvg_py": "99"})
     assert cached(pictures, OPTIONS, workers=0).path != before.path
 
 
