@@ -220,7 +220,7 @@ class DaliSource:
             else:
                 made = dali_pipeline.square_branch(
                     *(alpha, self._size, self._fit, self._background, self._threads),
-                    device=self._side.device_index,
+                    device=self._side.device.index,
                 )
             self._branches[alpha] = made
         return self._branches[alpha]

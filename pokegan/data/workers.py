@@ -157,7 +157,7 @@ class _Worker:
 
     def _ask(self, batch: tuple[Entry, ...], decoder: str) -> list[Square | Refusal] | str:
         """What the process makes of a batch; where it dies, why, as the reason of a refusal."""
-        process = self._process or self._start()
+        process = self._process or self._start(decoder)
         start = time.monotonic()
         try:
             _send(process.stdin, (batch, decoder))
@@ -181,14 +181,14 @@ class _Worker:
         self._closed = True
         self._stop()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self, decoder: str) -> "subprocess.Popen[bytes]":
         if self._closed:
             raise PokeganError("the preparation was stopped")
         with tempfile.TemporaryFile() as complaints:
             process = _spawn(complaints)
             self._process = process
             try:
-                _send(process.stdin, self._options)
+                _send(process.stdin, replace(self._options, decoder=decoder))
                 if _receive(process.stdout) == _READY and not self._closed:
                     return process
             except _BROKEN:
