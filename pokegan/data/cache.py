@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pokegan.data import packed
+from pokegan.data import decoders, packed
 from pokegan.data.cache_folder import cache_folder
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
