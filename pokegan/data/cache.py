@@ -152,13 +152,8 @@ def _content_key(hashes: dict[str, str | None], source: Source, options: Prepare
 
 def _common(source: Source, options: PrepareOptions) -> list[Any]:
     """What decides about a set besides the files that are in it."""
-    return [
-        VERSION,
-        PREPARATION,
-        options.to_json(),
-        tool_versions(options.decoder),
-        source.rejected,
-    ]
+    tools = tool_versions() | decoders.versions(options.decoder)
+    return [VERSION, PREPARATION, options.to_json(), tools, source.rejected]
 
 
 def _digest(value: Any) -> str:
