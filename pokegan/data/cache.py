@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pokegan.data import packed
+from pokegan.data import decoders, packed
 from pokegan.data.cache_folder import cache_folder
 from pokegan.data.entries import DrawnEntry, Entry, PieceEntry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
@@ -161,13 +161,8 @@ def _content_key(hashes: dict[str, str | None], source: Source, options: Prepare
 
 def _common(source: Source, options: PrepareOptions) -> list[Any]:
     """What decides about a set besides the files that are in it."""
-    return [
-        VERSION,
-        PREPARATION,
-        options.to_json(),
-        tool_versions(options.decoder),
-        source.rejected,
-    ]
+    tools = tool_versions() | decoders.versions(options.decoder)
+    return [VERSION, PREPARATION, options.to_json(), tools, source.rejected]
 
 
 def _digest(value: Any) -> str:

@@ -28,7 +28,7 @@ from pokegan.data.pixel_fit import fit_pixels
 from pokegan.data.plain import Plain, plain_header
 from pokegan.data.refusals import DecodeError
 from pokegan.data.square import fit as fit_picture
-from pokegan.errors import DataError
+from pokegan.errors import ConfigError, DataError
 
 __all__ = ["DaliSource"]
 
@@ -133,6 +133,7 @@ class DaliSource:
 
         Raises:
             DataError: a file cannot be read, or holds no picture; the message names it.
+            ConfigError: DALI cannot start, as on a GPU with too old a driver.
         """
         if self._closed:
             raise RuntimeError("the source is closed")
@@ -215,15 +216,21 @@ class DaliSource:
 
     def _branch(self, alpha: bool) -> Branch:
         if alpha not in self._branches:
-            if self._side is None:
-                made = dali_pipeline.decoding_branch(alpha, self._threads)
-            else:
-                made = dali_pipeline.square_branch(
-                    *(alpha, self._size, self._fit, self._background, self._threads),
-                    device=self._side.device_index,
-                )
-            self._branches[alpha] = made
+            try:
+                self._branches[alpha] = self._new_branch(alpha)
+            except RuntimeError as error:
+                said = " ".join(str(error).split())[:200]
+                raise ConfigError(
+                    f"--loader dali: DALI cannot start here ({said}): use --loader torch"
+                ) from error
         return self._branches[alpha]
+
+    def _new_branch(self, alpha: bool) -> Branch:
+        if self._side is None:
+            return dali_pipeline.decoding_branch(alpha, self._threads)
+        shape = (self._size, self._fit, self._background)
+        number = self._side.device.index
+        return dali_pipeline.square_branch(alpha, *shape, self._threads, number)
 
     def _take(self, job: _Job) -> tuple[Tensor, torch.cuda.Event | None]:
         """Put a batch together from what DALI and Pillow made."""
@@ -281,10 +288,12 @@ class DaliSource:
     def _give_up(self, job: _Job, place: int, reason: str) -> None:
         """Leave a picture to Pillow, now and in the epochs to come."""
         file = job.files[place]
-        self._given_up.add(file.picture)
         job.by_pillow[place] = self._pool.submit(self._by_pillow, file)
-        said = f"{self._pictures.names[file.picture]}: DALI failed ({reason}); Pillow reads it"
-        warnings.warn(said, RuntimeWarning, stacklevel=1)
+        if file.picture not in self._given_up:
+            self._given_up.add(file.picture)
+            name = self._pictures.names[file.picture]
+            said = f"{name}: DALI failed ({reason}); Pillow reads it"
+            warnings.warn(said, RuntimeWarning, stacklevel=1)
 
     def _resize(self, squares: Tensor, places: list[int], pixels: Tensor) -> None:
         squares[places] = fit_pixels(pixels, self._size, self._fit, self._background)

@@ -278,8 +278,8 @@ def _squared(
     )
     return fn.slice(
         scaled,
-        corner,
-        (size, size),
+        start=corner,
+        shape=(size, size),
         axes=(0, 1),
         out_of_bounds_policy="pad",
         fill_values=list(background),

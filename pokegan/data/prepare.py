@@ -98,12 +98,12 @@ def pack(
         skipped=tuple(skipped),
         checksum=packed.checksum(folder / packed.IMAGES),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tools=tool_versions(options.decoder),
+        tools=tool_versions() | decoders.versions(options.decoder),
         origin=origin_digest(source.origin),
     )
 
 
-def tool_versions(decoder: str = decoders.PILLOW) -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
     """The versions of the programs whose work shows in prepared pixels; "none" where missing."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in ("pillow", "resvg_py"):
@@ -111,7 +111,7 @@ def tool_versions(decoder: str = decoders.PILLOW) -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "none"
-    return versions | decoders.versions(decoder)
+    return versions
 
 
 class _Gathered:

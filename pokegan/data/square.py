@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pokegan.data.decode import composite, upright
+from pokegan.data.decode import composite, decode
 from pokegan.data.decoders import PILLOW, decode_plain
 from pokegan.data.duplicates import perceptual_hash, thumbnail
 from pokegan.data.entries import DrawnEntry, Entry, FileEntry, PieceEntry
@@ -97,8 +97,9 @@ def prepare_entry(
             return _square(fitted, sha256, lossy=False)
         if picture is None:
             target = options.size if options.fit == "pad" else 2 * options.size
-            picture = upright(content, options.max_pixels, target)
-        opaque = composite(picture, options.background)
+            opaque = decode(content, options.background, options.max_pixels, target)
+        else:
+            opaque = composite(picture, options.background)
         fitted = fit(opaque, options.size, options.fit, options.background)
         return _square(fitted, sha256, is_lossy(content))
     except DecodeError as error:

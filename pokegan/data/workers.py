@@ -149,7 +149,7 @@ class _Worker:
         decoder = asked = self._options.decoder
         failures = 0
         while len(results) < len(bunch):
-            process = self._process or self._start()
+            process = self._process or self._start(decoder)
             start = time.monotonic()
             try:
                 send(process.stdin, (decoder, bunch[len(results) :]))
@@ -182,14 +182,14 @@ class _Worker:
         self._closed = True
         self._stop()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self, decoder: str) -> "subprocess.Popen[bytes]":
         if self._closed:
             raise PokeganError("the preparation was stopped")
         with tempfile.TemporaryFile() as complaints:
             process = spawn(_CODE, complaints)
             self._process = process
             try:
-                send(process.stdin, (self._options, self._store))
+                send(process.stdin, (replace(self._options, decoder=decoder), self._store))
                 if receive(process.stdout) == _READY and not self._closed:
                     return process
             except _BROKEN:

@@ -128,7 +128,7 @@ def test_another_tool_makes_another_set(
 ) -> None:
     """A set made without resvg is not used any more when resvg has been installed."""
     before = cached(pictures, OPTIONS, workers=0)
-    monkeypatch.setattr(cache_module, "tool_versions", lambda decoder: {"resvg_py": "99"})
+    monkeypatch.setattr(cache_module, "tool_versions", lambda: {"resvg_py": "99"})
     assert cached(pictures, OPTIONS, workers=0).path != before.path
 
 
@@ -183,17 +183,17 @@ def test_what_the_machine_had_a_part_in_is_tried_again(
     cache: Path, pictures: Files, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     age(monkeypatch)
-    real = square_module.upright
+    real = square_module.decode
 
-    def upright(content: bytes, *rest: object) -> Image.Image:
+    def decode(content: bytes, *rest: object) -> Image.Image:
         if content == (pictures.folder / "2.png").read_bytes():
             raise DecodeError(reason)
         return real(content, *rest)
 
-    monkeypatch.setattr(square_module, "upright", upright)
+    monkeypatch.setattr(square_module, "decode", decode)
     first = cached(pictures, OPTIONS, workers=0)
     assert [row.reason for row in first.manifest.skipped] == [reason]
-    monkeypatch.setattr(square_module, "upright", real)
+    monkeypatch.setattr(square_module, "decode", real)
     assert len(cached(pictures, OPTIONS, workers=0)) == len(first) + 1
 
 

@@ -15,7 +15,7 @@ import torch
 from awkward import Files, chunk, drawing, make_awkward, saved
 from PIL import Image
 
-from pokegan.data import PrepareOptions, dali_pipeline, prepare
+from pokegan.data import PrepareOptions, dali_pipeline, pixel_fit, prepare
 from pokegan.data.batches import Augmentation, ResidentSource
 from pokegan.data.creatures import draw_creature
 from pokegan.data.dali import DaliSource
@@ -150,13 +150,18 @@ def test_dalis_own_squares_agree_with_pillows_edges_included(
 
 @pytest.mark.parametrize("shape", [(40, 30), (30, 40), (64, 64), (9, 70), (300, 200)])
 @pytest.mark.parametrize("mode", ["pad", "crop"])
-def test_fit_pixels_is_the_fit_of_preparation(shape: tuple[int, int], mode: str) -> None:
+@pytest.mark.parametrize("lanczos", [True, False])
+def test_fit_pixels_is_the_fit_of_preparation(
+    shape: tuple[int, int], mode: str, lanczos: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the Lanczos of torch, where it has one, and without, as up to torch 2.14."""
+    monkeypatch.setattr(pixel_fit, "_HAS_LANCZOS", lanczos and pixel_fit._HAS_LANCZOS)
     height, width = shape
     noise = np.random.default_rng(height).integers(0, 256, (2, height, width, 4), dtype=np.uint8)
     got = fit_pixels(torch.from_numpy(noise), 64, mode, TEAL).numpy().astype(int)
     for square, rgba in zip(got, noise, strict=True):
         expected = by_pillow(saved(Image.fromarray(rgba), "PNG"), 64, mode)
-        assert np.abs(square - expected).max() <= 1
+        assert np.abs(square - expected).max() <= lanczos
 
 
 def test_a_branch_outlives_what_it_cannot_decode() -> None:
@@ -296,7 +301,7 @@ def test_what_dali_fails_at_is_named_and_left_to_pillow(
         images = torch.cat([source.batch(0, 14).images, source.batch(14, 14).images])
     source.close()
     assert (images - expected).abs().max() <= 1.01 / 127.5
-    assert 1 <= len(said) <= 3  # the batches that were under way, and none of the later epochs
+    assert len(said) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*DALI failed:RuntimeWarning")

@@ -177,8 +177,8 @@ def test_half_of_the_pictures_are_mirrored_and_the_shift_is_bounded(packed_folde
         packed.images, packed.background, 5, device, augmentation=Augmentation(flip=True, shift=3)
     )
     samples = torch.arange(4000)
-    assert abs(source._flips(samples).float().mean() - 0.5) < 0.03
-    shifts = source._shifts(samples)
+    assert abs(source.gather.flips(samples).float().mean() - 0.5) < 0.03
+    shifts = source.gather.shifts(samples)
     assert shifts.min() == -3
     assert shifts.max() == 3
     counts = torch.stack([(shifts == value).sum() for value in range(-3, 4)])
