@@ -1,4 +1,4 @@
-"""`pokegan data`: fetch, prepare and inspect pictures, and write the demo set."""
+"""`pokegan data`: fetch, prepare, shard and inspect pictures, and write the demo set."""
 
 import argparse
 import contextlib
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
+
+from pokegan.cli import data_shard
 
 if TYPE_CHECKING:
     from pokegan.data import PrepareOptions, Source
@@ -35,13 +37,14 @@ Collections are kept in the cache: $POKEGAN_CACHE, or the user's cache folder.""
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser | None = None) -> None:
-    """Add `data` and its four commands; `common` brings the flags that every command has."""
-    parser = commands.add_parser("data", help="fetch, prepare and inspect pictures")
+    """Add `data` and its commands; `common` brings the flags that every command has."""
+    parser = commands.add_parser("data", help="fetch, prepare, shard and inspect pictures")
     parser.set_defaults(run=lambda args: _help(parser))
     leaves = parser.add_subparsers(title="commands", metavar="COMMAND")
     parents = [common] if common else []
     _add_fetch(leaves, parents)
     _add_prepare(leaves, parents)
+    data_shard.add_parser(leaves, parents, _ended)
     _add_inspect(leaves, parents)
     _add_demo(leaves, parents)
 
@@ -94,13 +97,18 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Write the demo creatures as picture files."""
+    """Write the demo creatures as picture files, or as shards."""
     from pokegan.cli.progress import bar
-    from pokegan.data.demo_files import write_demo
+    from pokegan.data.demo_files import write_demo, write_demo_shards
 
     with bar("drawing") as progress:
-        paths = write_demo(args.out, args.size, args.n, args.seed, progress)
-    print(f"{len(paths):,} creatures of {args.size} px in {args.out}")
+        if args.shards:
+            count = len(
+                write_demo_shards(args.out, args.size, args.n, args.seed, args.workers, progress)
+            )
+        else:
+            count = write_demo(args.out, args.size, args.n, args.seed, args.workers, progress)
+    print(f"{count:,} creatures of {args.size} px in {args.out}")
     return 0
 
 
@@ -193,7 +201,8 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
         "demo",
         parents=parents,
         help="write the embedded demo set as PNG files",
-        description="Write the creatures of the embedded demo set as PNG files with transparency.",
+        description="Write the creatures of the embedded demo set, and more of their kind, as PNG "
+        "files with transparency; more than 10,000 in folders of 10,000.",
     )
     parser.add_argument(
         "--size", type=int, default=256, metavar="PX", help="side, 8 to 1024 px (default: 256)"
@@ -206,10 +215,19 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
         help="folder of the files (default: demo-creatures)",
     )
     parser.add_argument(
-        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1024 (default: 1024)"
+        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1000000 (default: 1024)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other creatures (default: 0)"
+    )
+    parser.add_argument(
+        "--shards", action="store_true", help="write WebDataset tars of squares on white instead"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes; 0: none beside this one (default: one per processor)",
     )
     parser.set_defaults(run=_ended(demo))
 
@@ -242,6 +260,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "(default: 6.5)",
     )
     parser.add_argument(
+        "--decoder",
+        choices=("pillow", "torchvision", "dali"),
+        default="pillow",
+        help="what decodes the files that all decoders read alike; the rest is Pillow's "
+        "(default: pillow)",
+    )
+    parser.add_argument(
         "--workers",
         type=_workers,
         metavar="N",
@@ -267,6 +292,7 @@ def _options(args: argparse.Namespace) -> "PrepareOptions":
         fit=args.fit,
         keep_duplicates=args.keep_duplicates,
         near_duplicate_distance=NEAR_DUPLICATE_DISTANCE if near is None else near,
+        decoder=args.decoder,
     )
 
 

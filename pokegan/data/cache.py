@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pokegan.data import packed
+from pokegan.data import decoders, packed
 from pokegan.data.cache_folder import cache_folder
-from pokegan.data.entries import DrawnEntry, Entry, Source
+from pokegan.data.entries import DrawnEntry, Entry, PieceEntry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
@@ -106,6 +106,7 @@ class _State:
     def __init__(self, source: Source, entries: Sequence[Entry], options: PrepareOptions) -> None:
         self._seen_at = time.time()
         self._newest = 0.0
+        self._archives: dict[Path, list[Any]] = {}  # each holds many pictures: looked at once
         rows = [self._row(entry) for entry in entries]
         self._file = cache_folder() / "states" / _digest([rows, _common(source, options)])
 
@@ -124,13 +125,21 @@ class _State:
     def _row(self, entry: Entry) -> list[Any]:
         if isinstance(entry, DrawnEntry):
             return [entry.name, drawn_identity(entry)]
-        path = entry.path.absolute()
+        if not isinstance(entry, PieceEntry):
+            return [entry.name, *self._status(entry.path)]
+        if entry.path not in self._archives:
+            self._archives[entry.path] = self._status(entry.path)
+        state = self._archives[entry.path]
+        return [entry.name, entry.offset, entry.length, entry.side, *state]
+
+    def _status(self, path: Path) -> list[Any]:
+        path = path.absolute()
         try:
             status = path.stat()
         except OSError:
-            return [entry.name, str(path)]
+            return [str(path)]
         self._newest = max(self._newest, status.st_mtime, status.st_ctime)
-        return [entry.name, str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        return [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _hashes(entries: Sequence[Entry], options: PrepareOptions) -> dict[str, str | None]:
@@ -152,7 +161,8 @@ def _content_key(hashes: dict[str, str | None], source: Source, options: Prepare
 
 def _common(source: Source, options: PrepareOptions) -> list[Any]:
     """What decides about a set besides the files that are in it."""
-    return [VERSION, PREPARATION, options.to_json(), tool_versions(), source.rejected]
+    tools = tool_versions() | decoders.versions(options.decoder)
+    return [VERSION, PREPARATION, options.to_json(), tools, source.rejected]
 
 
 def _digest(value: Any) -> str:

@@ -48,14 +48,29 @@ def decode(
 
     Raises DecodeError for every file that cannot be read, whatever the decoder threw.
     """
+    return composite(upright(content, max_pixels, target), background)
+
+
+def upright(content: bytes, max_pixels: int = MAX_PIXELS, target: int | None = None) -> Image.Image:
+    """Decode one picture file to an upright picture of mode RGB, or RGBA with straight alpha.
+
+    The arguments and the errors are those of `decode`.
+    """
     kind = sniff(content)
     if kind is None:
         raise DecodeError(foreign(content))
     if kind == "SVG":
-        picture = svg.draw(content, 2 * target if target else 1024)
-    else:
-        picture = _raster(content, kind, max_pixels, target)
-    return _composite(picture, background)
+        return svg.draw(content, 2 * target if target else 1024)
+    return _raster(content, kind, max_pixels, target)
+
+
+def composite(picture: Image.Image, background: RGB) -> Image.Image:
+    """Lay an RGBA picture (straight alpha) on `background`; an RGB picture stays as it is."""
+    if picture.mode == "RGB":
+        return picture
+    canvas = Image.new("RGB", picture.size, background)
+    canvas.paste(picture, mask=picture.getchannel("A"))
+    return canvas
 
 
 def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> Image.Image:
@@ -100,15 +115,6 @@ def _orientation(image: Image.Image) -> int:
     with contextlib.suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
-
-
-def _composite(picture: Image.Image, background: RGB) -> Image.Image:
-    """Lay an RGBA picture (straight alpha) on `background`; an RGB picture stays as it is."""
-    if picture.mode == "RGB":
-        return picture
-    canvas = Image.new("RGB", picture.size, background)
-    canvas.paste(picture, mask=picture.getchannel("A"))
-    return canvas
 
 
 def _reason(kind: str, content: bytes, error: Exception) -> str:

@@ -27,7 +27,22 @@ class DrawnEntry:
     seed: int
 
 
-Entry: TypeAlias = FileEntry | DrawnEntry
+@dataclass(frozen=True)
+class PieceEntry:
+    """A picture inside a larger file: `length` bytes from byte `offset` of the file `path`.
+
+    With `side` 0 the bytes are those of a picture file. Otherwise they are the pixels of a square
+    of `side` px: uint8 [side, side, 3], RGB.
+    """
+
+    name: str
+    path: Path
+    offset: int
+    length: int
+    side: int = 0
+
+
+Entry: TypeAlias = FileEntry | DrawnEntry | PieceEntry
 
 
 class Source(Protocol):

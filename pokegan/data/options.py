@@ -11,6 +11,7 @@ RGB: TypeAlias = tuple[int, int, int]
 WHITE: RGB = (255, 255, 255)
 MAX_PIXELS = 64_000_000
 PILLOW_MAX_PIXELS = 178_956_970  # beyond this Pillow refuses on its own account
+DECODERS = ("pillow", "torchvision", "dali")
 NEAR_DUPLICATE_DISTANCE = 6.5  # JPEG twins: up to 5.9; other pairs of 749: 16 or more, but one
 
 
@@ -28,6 +29,8 @@ class PrepareOptions:
         max_pixels: larger pictures are refused by their header.
         max_bytes: larger files are refused unread.
         seconds_per_picture: of processor time; what takes longer is given up, in a worker process.
+        decoder: "pillow", "torchvision" or "dali"; the latter two for the files that they read as
+            Pillow does, which reads the others.
 
     Raises ConfigError for values out of range.
     """
@@ -40,6 +43,7 @@ class PrepareOptions:
     max_pixels: int = MAX_PIXELS
     max_bytes: int = 256 << 20
     seconds_per_picture: float = 10.0
+    decoder: str = "pillow"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", tuple(self.background))
@@ -56,6 +60,8 @@ class PrepareOptions:
         _require(self.max_bytes >= 1, f"max_bytes must be 1 or more, not {self.max_bytes}")
         seconds = self.seconds_per_picture
         _require(seconds > 0, f"seconds_per_picture must be above 0, not {seconds}")
+        known = ", ".join(DECODERS)
+        _require(self.decoder in DECODERS, f"decoder must be one of {known}, not {self.decoder!r}")
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON values, complete."""

@@ -180,18 +180,6 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def keep_rows(path: Path, rows: list[int], row_bytes: int) -> None:
-    """Keep only the given rows of a raw file, in place; `rows` ascends."""
-    with path.open("r+b") as file:
-        for new, old in enumerate(rows):
-            if new != old:
-                file.seek(old * row_bytes)
-                row = file.read(row_bytes)
-                file.seek(new * row_bytes)
-                file.write(row)
-        file.truncate(len(rows) * row_bytes)
-
-
 def _map(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8], RowFile]:
     """Open the file once, mapped and to be read: another set may take its name at any moment."""
     with path.open("rb") as file:

@@ -5,6 +5,8 @@ the number of pixels. What cannot be used is counted and listed in the manifest,
 """
 
 import sys
+import warnings
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
@@ -14,14 +16,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pokegan.data import packed
+from pokegan.data import decoders, packed
 from pokegan.data.duplicates import THUMBNAIL, Fingerprints, Match, find_duplicates
 from pokegan.data.entries import Entry, Source
 from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.square import Refusal, Square
-from pokegan.data.workers import default_workers, prepare_all
+from pokegan.data.square import Refusal
+from pokegan.data.store import Store, keep_rows
+from pokegan.data.workers import Result, default_workers, prepare_all
 from pokegan.errors import DataError
 from pokegan.files import write_text
 
@@ -67,16 +70,21 @@ def pack(
 ) -> Manifest:
     """Write `images.u8` of a packed set into an empty `folder`; returns the manifest to write.
 
-    Raises DataError when no picture could be used.
+    Raises DataError when no picture could be used, ConfigError when the decoder is not installed.
     """
+    decoders.require(options.decoder)
     workers = default_workers(len(entries)) if workers is None else workers
     gathered = _Gathered(folder)
-    with closing(prepare_all(entries, options, workers)) as results:
+    with closing(prepare_all(entries, options, workers, gathered.store)) as results:
         gathered.take(entries, _counted(results, len(entries), progress))
     skipped = [Skipped(name, None, reason) for name, reason in source.rejected]
     skipped += gathered.skipped
     if not gathered.pictures:
         raise DataError(f"no picture of {source.name} can be used: {_why(skipped)}")
+    if gathered.replaced:
+        warnings.warn(
+            _replacement(options.decoder, gathered.replaced), RuntimeWarning, stacklevel=2
+        )
     matches = gathered.drop_duplicates(options)
     dropped = {match.index for match in matches}
     pictures = gathered.pictures
@@ -90,7 +98,7 @@ def pack(
         skipped=tuple(skipped),
         checksum=packed.checksum(folder / packed.IMAGES),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tools=tool_versions(),
+        tools=tool_versions() | decoders.versions(options.decoder),
         origin=origin_digest(source.origin),
     )
 
@@ -107,53 +115,53 @@ def tool_versions() -> dict[str, str]:
 
 
 class _Gathered:
-    """The results so far: pixels and thumbnails in files, everything small in lists."""
+    """The results so far: pixels and thumbnails in files, everything small in columns."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.store = Store(folder / packed.IMAGES, folder / _THUMBNAILS)
+        for path in self.store:
+            path.touch()
         self.pictures: list[Picture] = []
         self.skipped: list[Skipped] = []
+        self.replaced: list[str] = []
+        self._rows: list[int] = []  # where the pictures are in the store
         self._digests: list[bytes] = []
-        self._hashes: list[int] = []
+        self._hashes = array("Q")
         self._lossy: list[bool] = []
 
-    def take(self, entries: Sequence[Entry], results: Iterator[Square | Refusal]) -> None:
-        """Write the pixels of every usable picture, in order."""
-        with (
-            (self._folder / packed.IMAGES).open("wb") as images,
-            (self._folder / _THUMBNAILS).open("wb") as thumbnails,
-        ):
-            for entry, result in zip(entries, results, strict=True):
-                if isinstance(result, Refusal):
-                    self.skipped.append(Skipped(entry.name, result.sha256, result.reason))
-                    continue
-                images.write(result.pixels)
-                thumbnails.write(result.thumbnail)
-                self.pictures.append(Picture(entry.name, result.sha256))
-                self._digests.append(result.digest)
-                self._hashes.append(result.perceptual_hash)
-                self._lossy.append(result.lossy)
+    def take(self, entries: Sequence[Entry], results: Iterator[Result]) -> None:
+        """Note what became of every entry, in order."""
+        for row, (entry, result) in enumerate(zip(entries, results, strict=True)):
+            if isinstance(result, Refusal):
+                self.skipped.append(Skipped(entry.name, result.sha256, result.reason))
+                continue
+            if result.replaced:
+                self.replaced.append(entry.name)
+            self._rows.append(row)
+            self.pictures.append(Picture(entry.name, result.sha256))
+            self._digests.append(result.digest)
+            self._hashes.append(result.perceptual_hash)
+            self._lossy.append(result.lossy)
 
     def drop_duplicates(self, options: PrepareOptions) -> list[Match]:
-        """Find the duplicates, unless they are to stay, and take their pixels out of the file."""
+        """Find the duplicates, unless they are to stay, and close all gaps in the file."""
         matches = [] if options.keep_duplicates else self._find(options.near_duplicate_distance)
-        (self._folder / _THUMBNAILS).unlink()
+        self.store.thumbnails.unlink()
         dropped = {match.index for match in matches}
-        rows = [i for i in range(len(self.pictures)) if i not in dropped]
-        packed.keep_rows(self._folder / packed.IMAGES, rows, options.size**2 * 3)
+        rows = [row for i, row in enumerate(self._rows) if i not in dropped]
+        keep_rows(self.store.images, rows, options.size**2 * 3)
         return matches
 
     def _find(self, near: float) -> list[Match]:
         shape = (len(self.pictures), THUMBNAIL, THUMBNAIL, 3)
-        thumbnails = np.memmap(self._folder / _THUMBNAILS, np.uint8, mode="r", shape=shape)
+        keep_rows(self.store.thumbnails, self._rows, THUMBNAIL**2 * 3)
+        thumbnails = np.memmap(self.store.thumbnails, np.uint8, mode="r", shape=shape)
         hashes = [picture.sha256 for picture in self.pictures]
         prints = Fingerprints(hashes, self._digests, self._hashes, thumbnails, self._lossy)
         return find_duplicates(prints, near)
 
 
-def _counted(
-    results: Iterator[Square | Refusal], total: int, progress: Progress | None
-) -> Iterator[Square | Refusal]:
+def _counted(results: Iterator[Result], total: int, progress: Progress | None) -> Iterator[Result]:
     for done, result in enumerate(results, start=1):
         yield result
         if progress:
@@ -163,6 +171,11 @@ def _counted(
 def _duplicate(match: Match, pictures: Sequence[Picture]) -> Duplicate:
     name, sha256 = pictures[match.index]
     return Duplicate(name, sha256, pictures[match.kept].name, match.kind)
+
+
+def _replacement(decoder: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"decoder {decoder!r} failed at {len(names)} pictures, which Pillow read: {shown}"
 
 
 def _why(skipped: Sequence[Skipped]) -> str:

@@ -1,10 +1,12 @@
-"""One entry of a source to one prepared square: read, decode, fit, and take its fingerprints.
+"""Entries of a source to prepared squares: read, decode, fit, and take their fingerprints.
 
-This is what a worker process runs. It knows nothing of other pictures.
+This is what a worker process runs. No picture has a part in what becomes of another.
 """
 
+import contextlib
 import hashlib
 import stat
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pokegan.data.decode import decode
+from pokegan.data.decode import composite, decode
+from pokegan.data.decoders import PILLOW, decode_plain
 from pokegan.data.duplicates import perceptual_hash, thumbnail
-from pokegan.data.entries import DrawnEntry, Entry, FileEntry
+from pokegan.data.entries import DrawnEntry, Entry, FileEntry, PieceEntry
+from pokegan.data.geometry import crop_box, pad_geometry
 from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import is_lossy
@@ -32,6 +36,7 @@ class Square(NamedTuple):
         perceptual_hash: 64 bits.
         thumbnail: 16 * 16 * 3 bytes.
         lossy: whether the file was a JPEG or the like.
+        replaced: whether Pillow had to take the place of the decoder that was asked for.
     """
 
     pixels: bytes
@@ -40,6 +45,7 @@ class Square(NamedTuple):
     perceptual_hash: int
     thumbnail: bytes
     lossy: bool
+    replaced: bool = False
 
 
 class Refusal(NamedTuple):
@@ -49,18 +55,52 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def prepare_entry(entry: Entry, options: PrepareOptions) -> Square | Refusal:
-    """Prepare one picture; whatever is wrong with it becomes a Refusal, never an exception."""
+def prepare_entries(entries: Sequence[Entry], options: PrepareOptions) -> list[Square | Refusal]:
+    """Prepare pictures, `decoders.batch_size` at most; what is wrong with one is its Refusal."""
+    if options.decoder == PILLOW:
+        return [prepare_entry(entry, options) for entry in entries]
+    contents = [_content_or_nothing(entry, options) for entry in entries]
+    try:
+        pictures, failed = decode_plain(contents, options.decoder, options.max_pixels)
+    except Exception:  # whatever a decoder brings about, Pillow is there
+        pictures, failed = [None] * len(entries), list(range(len(entries)))
+    results = []
+    for place, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
+        result = prepare_entry(entry, options, contents[place] or None, picture)
+        if place in failed and isinstance(result, Square):
+            result = result._replace(replaced=True)
+        results.append(result)
+    return results
+
+
+def prepare_entry(
+    entry: Entry,
+    options: PrepareOptions,
+    content: bytes | None = None,
+    picture: Image.Image | None = None,
+) -> Square | Refusal:
+    """Prepare one picture; whatever is wrong with it becomes a Refusal, never an exception.
+
+    The `content` of its file and the decoded `picture` are taken as they are where they are given.
+    """
     sha256 = None
     try:
         if isinstance(entry, DrawnEntry):
             sha256 = drawn_identity(entry)
             return _square(_drawn(entry, options), sha256, lossy=False)
-        content = read_file(entry, options.max_bytes)
+        if content is None:
+            content = read_file(entry, options.max_bytes)
         sha256 = hashlib.sha256(content).hexdigest()
-        target = options.size if options.fit == "pad" else 2 * options.size
-        picture = decode(content, options.background, options.max_pixels, target)
-        fitted = fit(picture, options.size, options.fit, options.background)
+        if isinstance(entry, PieceEntry) and entry.side:
+            pixels = Image.frombytes("RGB", (entry.side, entry.side), content)
+            fitted = fit(pixels, options.size, options.fit, options.background)
+            return _square(fitted, sha256, lossy=False)
+        if picture is None:
+            target = options.size if options.fit == "pad" else 2 * options.size
+            opaque = decode(content, options.background, options.max_pixels, target)
+        else:
+            opaque = composite(picture, options.background)
+        fitted = fit(opaque, options.size, options.fit, options.background)
         return _square(fitted, sha256, is_lossy(content))
     except DecodeError as error:
         return Refusal(sha256, str(error))
@@ -71,9 +111,19 @@ def prepare_entry(entry: Entry, options: PrepareOptions) -> Square | Refusal:
         return Refusal(sha256, f"failed: {type(error).__name__}: {said}")
 
 
-def read_file(entry: FileEntry, max_bytes: int) -> bytes:
-    """The content of a regular file of up to `max_bytes`. Raises DecodeError with the reason."""
+def _content_or_nothing(entry: Entry, options: PrepareOptions) -> bytes:
+    """The content of a file; nothing where `prepare_entry` is to say why, or needs no decoder."""
+    if isinstance(entry, FileEntry) or (isinstance(entry, PieceEntry) and not entry.side):
+        with contextlib.suppress(DecodeError, MemoryError):
+            return read_file(entry, options.max_bytes)
+    return b""
+
+
+def read_file(entry: FileEntry | PieceEntry, max_bytes: int) -> bytes:
+    """The content of a file of up to `max_bytes`. Raises DecodeError with the reason."""
     try:
+        if isinstance(entry, PieceEntry):
+            return _read_piece(entry, max_bytes)
         status = entry.path.stat()
         if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
             raise DecodeError("not a regular file")
@@ -82,6 +132,17 @@ def read_file(entry: FileEntry, max_bytes: int) -> bytes:
         return entry.path.read_bytes()
     except OSError as error:
         raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _read_piece(entry: PieceEntry, max_bytes: int) -> bytes:
+    if entry.length > max_bytes:
+        raise DecodeError(f"file too large: {entry.length:,} bytes, limit {max_bytes:,}")
+    with entry.path.open("rb", buffering=0) as file:
+        file.seek(entry.offset)
+        content = file.read(entry.length)
+    if len(content) < entry.length:
+        raise DecodeError("truncated: the file that it is in ends early")
+    return content
 
 
 def fit(picture: Image.Image, size: int, mode: str, background: RGB) -> Image.Image:
@@ -100,21 +161,6 @@ def fit(picture: Image.Image, size: int, mode: str, background: RGB) -> Image.Im
     canvas = Image.new("RGB", (size, size), background)
     canvas.paste(scaled, (left, top))
     return canvas
-
-
-def pad_geometry(width: int, height: int, size: int) -> tuple[int, int, int, int]:
-    """`(width, height, left, top)` in px of a picture fitted whole into a square of `size`."""
-    longest = max(width, height)
-    fitted_width = max(1, round(width * size / longest))
-    fitted_height = max(1, round(height * size / longest))
-    return fitted_width, fitted_height, (size - fitted_width) // 2, (size - fitted_height) // 2
-
-
-def crop_box(width: int, height: int) -> tuple[int, int, int, int]:
-    """`(left, top, right, bottom)` in px of the largest centred square of a picture."""
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
 
 
 @cache

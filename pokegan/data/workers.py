@@ -4,6 +4,8 @@ A worker is a plain child process that runs `serve` and talks over its standard 
 imports the caller's main module: no `if __name__ == "__main__"` is needed, and no torch is loaded.
 A picture that kills its worker twice, or takes too long twice, costs one picture. When the parent
 goes, however it goes, the workers read the end of their input and go too.
+
+Entries travel in bunches; pixels do not travel at all where there is a `Store` to leave them in.
 """
 
 import contextlib
@@ -13,25 +15,33 @@ import pickle
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from types import TracebackType
-from typing import IO
+from typing import NamedTuple, TypeAlias
 
+from pokegan.data.decoders import PILLOW, batch_size, warm_up
 from pokegan.data.entries import Entry
+from pokegan.data.jobs import private_streams, receive, send, spawn, stop
 from pokegan.data.options import PrepareOptions
 from pokegan.data.refusals import CRASHED, TOO_LONG
-from pokegan.data.square import Refusal, Square, prepare_entry
+from pokegan.data.square import Refusal, Square, prepare_entries
+from pokegan.data.store import Kept, Rows, Store
 from pokegan.errors import PokeganError
+
+Result: TypeAlias = Square | Kept | Refusal
+Numbered: TypeAlias = tuple[int, Entry]
 
 MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
 
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
-_QUEUED_PER_WORKER = 8  # bounds the results that wait for their turn
+_BUNCH = 16  # entries that travel together: fewer wake the parent for each, more end unevenly
+_BUNCHES_PER_WORKER = 3  # bounds the results that wait for their turn
 _WALL_FACTOR = 12  # seconds by the clock for each second of work, for machines that are busy
 _TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # its default action ends the process
 _READY = "ready"
@@ -47,18 +57,28 @@ def default_workers(pictures: int) -> int:
 
 
 def prepare_all(
-    entries: Iterable[Entry], options: PrepareOptions, workers: int
-) -> Generator[Square | Refusal, None, None]:
+    entries: Iterable[Entry], options: PrepareOptions, workers: int, store: Store | None = None
+) -> Generator[Result, None, None]:
     """Prepare every entry and yield the results in the order of the entries.
 
-    With `workers` 0 the work is done in this process, without protection against pictures that
-    crash or stall a decoder. Close the iterator to stop early.
+    With `store` pixels and thumbnails go into its files, in the row of the entry's number, and what
+    comes is `Kept` in the place of `Square`. With `workers` 0 the work is done in this process,
+    without protection against pictures that crash or stall a decoder. Close the iterator to stop
+    early. Raises OSError when the store cannot be written.
     """
     if workers == 0:
-        yield from (prepare_entry(entry, options) for entry in entries)
+        with _Work(options, store) as work:
+            for piece in _pieces(enumerate(entries), batch_size(options.decoder)):
+                yield from work.do(piece, options.decoder)
         return
-    with WorkerPool(options, workers) as pool:
+    with WorkerPool(options, workers, store) as pool:
         yield from pool.map(entries)
+
+
+def _pieces(entries: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:
+    rest = iter(entries)
+    while piece := list(islice(rest, size)):
+        yield piece
 
 
 class WorkerPool:
@@ -67,24 +87,24 @@ class WorkerPool:
     Raises PokeganError when a worker process cannot be started.
     """
 
-    def __init__(self, options: PrepareOptions, workers: int) -> None:
-        self._options = options
+    def __init__(self, options: PrepareOptions, workers: int, store: Store | None = None) -> None:
         self._threads = ThreadPoolExecutor(workers, "pokegan-prepare")
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._workers = [_Worker(options) for _ in range(workers)]
+        self._workers = [_Worker(options, store) for _ in range(workers)]
         for worker in self._workers:
             self._idle.put(worker)
-        self._window = _QUEUED_PER_WORKER * workers
+        self._window = _BUNCHES_PER_WORKER * workers
 
-    def map(self, entries: Iterable[Entry]) -> Iterator[Square | Refusal]:
+    def map(self, entries: Iterable[Entry]) -> Iterator[Result]:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
-        pending: deque[Future[Square | Refusal]] = deque()
-        for entry in entries:
-            pending.append(self._threads.submit(self._prepare, entry))
+        pending: deque[Future[list[Result | _NotStored]]] = deque()
+        rows = enumerate(entries)
+        for bunch in _pieces(rows, _BUNCH):
+            pending.append(self._threads.submit(self._prepare, bunch))
             if len(pending) >= self._window:
-                yield pending.popleft().result()
+                yield from map(_stored, pending.popleft().result())
         while pending:
-            yield pending.popleft().result()
+            yield from map(_stored, pending.popleft().result())
 
     def close(self) -> None:
         """Stop at once; what is under way is lost."""
@@ -103,10 +123,10 @@ class WorkerPool:
     ) -> None:
         self.close()
 
-    def _prepare(self, entry: Entry) -> Square | Refusal:
+    def _prepare(self, bunch: list[Numbered]) -> "list[Result | _NotStored]":
         worker = self._idle.get()
         try:
-            return worker.prepare(entry)
+            return worker.prepare(bunch)
         finally:
             self._idle.put(worker)
 
@@ -114,26 +134,39 @@ class WorkerPool:
 class _Worker:
     """One child process, started on first use and again after each death."""
 
-    def __init__(self, options: PrepareOptions) -> None:
+    def __init__(self, options: PrepareOptions, store: Store | None) -> None:
         self._options = options
+        self._store = store
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def prepare(self, entry: Entry) -> Square | Refusal:
-        """Prepare one entry; one that kills the process twice, or stalls it twice, is refused."""
-        reason = CRASHED
-        for _ in range(2):
-            process = self._process or self._start()
+    def prepare(self, bunch: list[Numbered]) -> "list[Result | _NotStored]":
+        """Prepare entries; one that kills the process twice, or stalls it twice, is refused.
+
+        Where the process dies with another decoder than Pillow, Pillow reads the rest of the bunch.
+        """
+        results: list[Result | _NotStored] = []
+        decoder = asked = self._options.decoder
+        failures = 0
+        while len(results) < len(bunch):
+            process = self._process or self._start(decoder)
             start = time.monotonic()
             try:
-                _send(process.stdin, entry)
-                return _result(_receive(process.stdout))
+                send(process.stdin, (decoder, bunch[len(results) :]))
+                while len(results) < len(bunch):
+                    answer = receive(process.stdout)
+                    result = _result(answer)
+                    results.append(result if decoder == asked else _replaced(result))
+                    start, failures = time.monotonic(), 0
             except _BROKEN:
                 reason = self._post_mortem(process, time.monotonic() - start)
                 self._stop()
-            if self._closed:
-                break
-        return Refusal(None, reason)
+                failures += decoder == PILLOW
+                decoder = PILLOW
+                if failures == 2 or self._closed:
+                    results.append(Refusal(None, reason))
+                    failures = 0
+        return results
 
     def _post_mortem(self, process: "subprocess.Popen[bytes]", seconds: float) -> str:
         """Why a process is no more, as the reason of a refusal."""
@@ -149,15 +182,15 @@ class _Worker:
         self._closed = True
         self._stop()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self, decoder: str) -> "subprocess.Popen[bytes]":
         if self._closed:
             raise PokeganError("the preparation was stopped")
         with tempfile.TemporaryFile() as complaints:
-            process = _spawn(complaints)
+            process = spawn(_CODE, complaints)
             self._process = process
             try:
-                _send(process.stdin, self._options)
-                if _receive(process.stdout) == _READY and not self._closed:
+                send(process.stdin, (replace(self._options, decoder=decoder), self._store))
+                if receive(process.stdout) == _READY and not self._closed:
                     return process
             except _BROKEN:
                 pass
@@ -171,60 +204,84 @@ class _Worker:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if process is not None:
+            stop(process)
 
 
-def _spawn(complaints: IO[bytes]) -> "subprocess.Popen[bytes]":
-    code = f"import sys; sys.path[:] = {sys.path!r}\n{_CODE}"
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        env={**os.environ, **single},
-    )
-
-
-def _send(pipe: IO[bytes] | None, value: object) -> None:
-    assert pipe is not None
-    pickle.dump(value, pipe, pickle.HIGHEST_PROTOCOL)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes] | None) -> object:
-    assert pipe is not None
-    return pickle.load(pipe)
-
-
-def _result(answer: object) -> Square | Refusal:
-    if isinstance(answer, Square | Refusal):
+def _result(answer: object) -> "Result | _NotStored":
+    if isinstance(answer, Square | Kept | Refusal):
         return answer
+    if isinstance(answer, OSError):
+        return _NotStored(answer)
     raise PokeganError(f"a worker process failed: {answer}")
 
 
+def _replaced(result: "Result | _NotStored") -> "Result | _NotStored":
+    """The result, marked as Pillow's in the place of another decoder."""
+    return result._replace(replaced=True) if isinstance(result, Square | Kept) else result
+
+
+def _stored(result: "Result | _NotStored") -> Result:
+    """The result, but where the store could not be written the error of the system."""
+    if isinstance(result, _NotStored):
+        raise result.error
+    return result
+
+
+class _NotStored(NamedTuple):
+    """The answer of a worker that could not write what it prepared."""
+
+    error: OSError
+
+
+class _Work(contextlib.ExitStack):
+    """What is done to each entry: prepare it and, where there is a store, leave pixels there."""
+
+    def __init__(self, options: PrepareOptions, store: Store | None) -> None:
+        super().__init__()
+        self._options = options
+        self._rows = self.enter_context(Rows(store)) if store else None
+
+    def do(self, piece: list[Numbered], decoder: str) -> Iterator[Result]:
+        """Prepare a piece of `batch_size` entries; OSError where one cannot be stored."""
+        options = replace(self._options, decoder=decoder)
+        results = prepare_entries([entry for _, entry in piece], options)
+        for (row, _), result in zip(piece, results, strict=True):
+            if self._rows is None or isinstance(result, Refusal):
+                yield result
+            else:
+                yield self._rows.keep(row, result)
+
+    def answers(self, piece: list[Numbered], decoder: str) -> list[Result | OSError]:
+        """The same; in the place of what could not be stored, and of all after it, the error."""
+        answers: list[Result | OSError] = []
+        try:
+            for result in self.do(piece, decoder):
+                answers.append(result)
+        except OSError as error:
+            answers += [error] * (len(piece) - len(answers))
+        return answers
+
+
 def serve() -> None:
-    """The life of a worker process: options first, then entries, each answered, until the end."""
+    """The life of a worker process: options first, then bunches of entries, each entry answered."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if _TIMER_SIGNAL is not None:
         signal.signal(_TIMER_SIGNAL, signal.SIG_DFL)
-    requests, answers = _private_streams()
+    requests, answers = private_streams()
     _limit_memory(MEMORY_LIMIT)
-    options: PrepareOptions = pickle.load(requests)
-    _send(answers, _READY)
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            entry = pickle.load(requests)
-            with _time_limit(options.seconds_per_picture):
-                answer = prepare_entry(entry, options)
-            _send(answers, answer)
+    options, store = pickle.load(requests)
+    warm_up(options.decoder)
+    with _Work(options, store) as work:
+        send(answers, _READY)
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            while True:
+                decoder, bunch = pickle.load(requests)
+                for piece in _pieces(bunch, batch_size(decoder)):
+                    with _time_limit(len(piece) * options.seconds_per_picture):
+                        done = work.answers(piece, decoder)
+                    for answer in done:
+                        send(answers, answer)
 
 
 @contextlib.contextmanager
@@ -241,16 +298,6 @@ def _time_limit(seconds: float) -> Iterator[None]:
     if timer is not None:
         timer(signal.ITIMER_PROF, 0)
     faulthandler.cancel_dump_traceback_later()
-
-
-def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Standard input and output for our own use; what a library prints goes to standard error."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return requests, answers
 
 
 def _limit_memory(limit: int) -> None:

@@ -8,6 +8,7 @@ import sys
 import torch
 
 import pokegan
+from pokegan.data import dali_pipeline
 from pokegan.data.cache_folder import cache_folder
 from pokegan.ops import status
 from pokegan.ops.extension import build_facts
@@ -17,6 +18,7 @@ REBUILD = "install a C++17 compiler, then run: pip install -e . --force-reinstal
 REBUILD_CUDA = (
     "install the CUDA toolkit of torch's major version, set CUDA_HOME, then: pip install -e ."
 )
+_NO_DALI = f"missing; to get it: {dali_pipeline.HOW_TO_GET}"
 EXTRAS = {  # extra: (module, what for)
     "svg": ("resvg_py", "SVG pictures, --data pokeapi"),
     "kaggle": ("kagglehub", "--data kaggle:OWNER/NAME"),
@@ -67,6 +69,7 @@ def _extras() -> list[str]:
         found = importlib.util.find_spec(module) is not None
         state = "installed" if found else f"missing; to get it: pip install 'pokegan[{extra}]'"
         lines.append(f"{extra:<10} {state} ({purpose})")
+    lines.append(f"dali       {dali_pipeline.version() or _NO_DALI} (--loader dali)")
     npm = shutil.which("npm")
     lines.append(f"npm        {npm or 'missing; install Node.js for --data pokeapi'}")
     return lines

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pokegan.data import packed
 from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped
-from pokegan.data.packed import PackedImages, is_packed, keep_rows, staged
+from pokegan.data.packed import PackedImages, is_packed, staged
+from pokegan.data.store import keep_rows
 from pokegan.errors import DataError
 
 TEXT = st.text(max_size=30)

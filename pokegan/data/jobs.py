@@ -1,0 +1,146 @@
+"""A function applied to many small descriptions of work by child processes, results in order.
+
+The children are plain Python processes that import the function by its name: no main module of the
+caller is run again, and none outlives its parent by more than the job it is at.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, Any, Generic, TypeVar, cast
+
+from pokegan.errors import PokeganError
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+_CODE = "from pokegan.data.jobs import serve; serve()"
+_AHEAD = 2  # jobs a process that wait for their turn
+_BROKEN = (OSError, EOFError, pickle.UnpicklingError)
+
+
+def in_order(
+    function: Callable[[Job], Answer], jobs: Iterable[Job], workers: int
+) -> Generator[Answer, None, None]:
+    """Yield `function(job)` for each job, in order, worked out by `workers` processes.
+
+    `function` is a module's own, jobs and answers can be pickled. With `workers` 0 the work is done
+    in this process. What the function raises is raised here. Close the iterator to stop early; jobs
+    under way are lost. Raises PokeganError when a process cannot be started or dies.
+    """
+    if workers == 0:
+        yield from map(function, jobs)
+        return
+    with contextlib.ExitStack() as stack:
+        threads = ThreadPoolExecutor(workers, "pokegan-jobs")
+        stack.callback(threads.shutdown, cancel_futures=True)
+        idle: queue.SimpleQueue[_Child[Job, Answer]] = queue.SimpleQueue()
+        for _ in range(workers):
+            child = _Child(function)
+            stack.callback(child.stop)
+            idle.put(child)
+        pending: deque[Future[Answer]] = deque()
+        for job in jobs:
+            pending.append(threads.submit(_run, idle, job))
+            if len(pending) >= (1 + _AHEAD) * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def spawn(code: str, complaints: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+    """Start `code` in a Python process with this one's module path and one thread a library."""
+    head = f"import sys; sys.path[:] = {sys.path!r}\n"
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [sys.executable, "-c", head + code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        env={**os.environ, **single},
+    )
+
+
+def send(pipe: IO[bytes] | None, value: object) -> None:
+    """Write one value to a pipe."""
+    assert pipe is not None
+    pickle.dump(value, pipe, pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes] | None) -> object:
+    """Read one value from a pipe."""
+    assert pipe is not None
+    return pickle.load(pipe)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a process at once and close its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def private_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input and output for our own use; what a library prints goes to standard error."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return requests, answers
+
+
+def serve() -> None:
+    """The life of a child: the function first, then jobs, each answered, until the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    requests, answers = private_streams()
+    function = pickle.load(requests)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            job = pickle.load(requests)
+            try:
+                answer = (True, function(job))
+            except Exception as error:
+                answer = (False, error)
+            send(answers, answer)
+
+
+class _Child(Generic[Job, Answer]):
+    """One process; it starts at once and imports while the parent goes on."""
+
+    def __init__(self, function: Callable[[Job], Answer]) -> None:
+        self._process = spawn(_CODE)
+        with contextlib.suppress(BrokenPipeError):  # the first job will tell
+            send(self._process.stdin, function)
+
+    def run(self, job: Job) -> Answer:
+        try:
+            send(self._process.stdin, job)
+            done, answer = cast("tuple[bool, Any]", receive(self._process.stdout))
+        except _BROKEN as error:
+            raise PokeganError("a worker process died: try again, or with --workers 0") from error
+        if not done:
+            raise answer
+        return cast(Answer, answer)
+
+    def stop(self) -> None:
+        stop(self._process)
+
+
+def _run(idle: "queue.SimpleQueue[_Child[Job, Answer]]", job: Job) -> Answer:
+    child = idle.get()
+    try:
+        return child.run(job)
+    finally:
+        idle.put(child)
