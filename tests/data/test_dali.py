@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(
     not dali_pipeline.available(), reason=f"NVIDIA DALI is missing: {dali_pipeline.HOW_TO_GET}"
 )
 
-REAL = Path(os.environ.get("POKEGAN_PICTURES", "dream-world-256.tar"))
-EVERY = int(os.environ.get("POKEGAN_PICTURES_EVERY", "32"))
+REAL = Path(os.environ.get("POKEGAN_TEST_PICTURES", ""))
+EVERY = int(os.environ.get("POKEGAN_TEST_EVERY", "32"))
 TEAL = (20, 200, 190)
 CPU = torch.device("cpu")
 DEVICES = [
@@ -331,7 +331,7 @@ def test_without_dali_the_source_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 def real_pictures() -> Iterator[tuple[str, bytes]]:
     if not REAL.is_file():
-        pytest.skip("POKEGAN_PICTURES does not name a .tar of real pictures")
+        pytest.skip("POKEGAN_TEST_PICTURES does not name a .tar of real pictures")
     with tarfile.open(REAL) as tar:
         members = [m for m in tar.getmembers() if m.name.endswith((".png", ".jpg"))]
         for member in members[::EVERY]:
