@@ -1,0 +1,158 @@
+"""Mutated picture files through `prepare`, measured: time, memory, what became of each.
+
+    python tests/data/fuzz_pictures.py --count 5000 --seed 0 --workers 2
+
+Exit code 1 when a file is missing from the report, crashed a decoder, took over 10 s, or when a
+process needed over 2 GB.
+"""
+
+import argparse
+import collections
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from awkward import Files
+from mutations import bombs, mutated
+
+from pokegan.data import Manifest, PrepareOptions, prepare
+from pokegan.data.refusals import CRASHED, TOO_LONG, category
+
+MOST_SECONDS = 10.0
+MOST_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    """What came of a run.
+
+    Attributes:
+        written: names of all files.
+        manifest: of the set that was made of them.
+        seconds: that the whole took.
+        longest: seconds without any picture done, the longest time.
+        peak: bytes resident in the largest process, main or worker.
+        peak_sum: bytes resident in all processes together.
+    """
+
+    written: set[str]
+    manifest: Manifest
+    seconds: float
+    longest: float
+    peak: int
+    peak_sum: int
+
+    def faults(self) -> list[str]:
+        """Whatever must not be, one line each."""
+        manifest = self.manifest
+        rows = [*manifest.pictures, *manifest.duplicates, *manifest.skipped]
+        found = [f"not in the report: {name}" for name in self.written - {r.name for r in rows}]
+        for row in manifest.skipped:
+            if category(row.reason) in (CRASHED, "failed") or not row.reason:
+                found.append(f"{row.reason}: {row.name}")
+        if len(rows) != len(self.written):
+            found.append(f"{len(rows)} rows for {len(self.written)} files")
+        if self.longest > MOST_SECONDS:
+            found.append(f"nothing was done for {self.longest:.1f} s")
+        if self.peak > MOST_BYTES:
+            found.append(f"a process took {self.peak / 1e6:.0f} MB")
+        return found
+
+
+def write_files(folder: Path, count: int, seed: int, heavy: bool) -> set[str]:
+    """Write the bombs and mutated files, `count` together; returns the names."""
+    names = set()
+    for i, (name, content) in enumerate(bombs(heavy)):
+        names.add(f"bomb {i:03d} {name}")
+        (folder / f"bomb {i:03d} {name}").write_bytes(content)
+    for i in range(count - len(names)):
+        name, content = mutated(seed, i)
+        names.add(name)
+        (folder / name).write_bytes(content)
+    return names
+
+
+def fuzz(folder: Path, count: int, seed: int, workers: int, heavy: bool = False) -> Fuzzed:
+    """Write `count` files below `folder`, prepare them, and measure."""
+    (folder / "in").mkdir()
+    written = write_files(folder / "in", count, seed, heavy)
+    clock = _Clock()
+    with _Memory() as memory:
+        start = time.monotonic()
+        images = prepare(
+            Files(folder / "in"), PrepareOptions(32), folder / "out", workers, clock.tick
+        )
+        seconds = time.monotonic() - start
+    return Fuzzed(written, images.manifest, seconds, clock.longest, memory.peak, memory.peak_sum)
+
+
+class _Clock:
+    """The longest time between two pictures."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.longest = 0.0
+
+    def tick(self, _done: int, _total: int) -> None:
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+
+
+class _Memory(threading.Thread):
+    """Watches what this process and its children hold in memory, 50 times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = self.peak_sum = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while not self._ended.wait(0.02):
+            sizes = []
+            for process in (me, *me.children()):
+                try:
+                    sizes.append(process.memory_info().rss)
+                except psutil.Error:
+                    continue  # it is gone
+            self.peak = max(self.peak, *sizes)
+            self.peak_sum = max(self.peak_sum, sum(sizes))
+
+    def __enter__(self) -> "_Memory":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--list", action="store_true", help="print every refusal")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        done = fuzz(Path(folder), args.count, args.seed, args.workers, heavy=True)
+    print(f"{len(done.written):,} files in {done.seconds:.1f} s, longest wait {done.longest:.1f} s")
+    print(f"peak {done.peak / 1e6:.0f} MB in one process, {done.peak_sum / 1e6:.0f} MB in all")
+    for reason, number in done.manifest.counts().items():
+        print(f"{number:6,} {reason}")
+    for row in done.manifest.skipped:
+        if args.list or category(row.reason) in (TOO_LONG, "out of memory"):
+            print(f"       {row.name}: {row.reason}")
+    for fault in (faults := done.faults()):
+        print(f"FAULT  {fault}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
