@@ -9,10 +9,12 @@ import io
 import re
 import struct
 import warnings
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from pokegan.data import frames, modes, svg, tiff
+from pokegan.data import frames, jpeg, modes, svg, tiff
+from pokegan.data.filters import SVG, Original
 from pokegan.data.options import MAX_PIXELS, RGB, WHITE
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import foreign, sniff
@@ -29,6 +31,17 @@ _TURNS = {  # EXIF orientation: what brings the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = (
+    *(Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE),
+    *(Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
+)
+
+
+class Decoded(NamedTuple):
+    """A picture of mode RGB, and what it was in its file."""
+
+    picture: Image.Image
+    original: Original
 
 
 def decode(
@@ -37,6 +50,16 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     target: int | None = None,
 ) -> Image.Image:
+    """The picture alone of `decode_original`."""
+    return decode_original(content, background, max_pixels, target).picture
+
+
+def decode_original(
+    content: bytes,
+    background: RGB = WHITE,
+    max_pixels: int = MAX_PIXELS,
+    target: int | None = None,
+) -> Decoded:
     """Decode one picture file to an upright picture of mode RGB, composited on `background`.
 
     Of an animation or a multi-page file the first frame is taken. A picture whose header promises
@@ -51,14 +74,15 @@ def decode(
     kind = sniff(content)
     if kind is None:
         raise DecodeError(foreign(content))
-    if kind == "SVG":
+    if kind == SVG:
         picture = svg.draw(content, 2 * target if target else 1024)
+        original = Original(SVG, *picture.size)
     else:
-        picture = _raster(content, kind, max_pixels, target)
-    return _composite(picture, background)
+        picture, original = _raster(content, kind, max_pixels, target)
+    return Decoded(_composite(picture, background), original)
 
 
-def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> Image.Image:
+def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> Decoded:
     """An upright picture of mode RGB or RGBA from one of the formats that Pillow reads."""
     try:
         with warnings.catch_warnings():
@@ -73,12 +97,13 @@ def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> I
         raise DecodeError(_reason(kind, content, error)) from error
 
 
-def _raster_unguarded(
-    content: bytes, kind: str, max_pixels: int, target: int | None
-) -> Image.Image:
+def _raster_unguarded(content: bytes, kind: str, max_pixels: int, target: int | None) -> Decoded:
     only = (kind.upper(),)  # no other decoder is tried: no Ghostscript, no exotic formats
     with Image.open(io.BytesIO(content), formats=only) as image:
         _check_size(image.width, image.height, max_pixels)
+        whole = image.size
+        if kind == "JPEG" and jpeg.has_too_many_scans(content):
+            raise DecodeError(f"unsupported format: a JPEG of more than {jpeg.MAX_SCANS} scans")
         if kind == "JPEG" and target:
             image.draft(None, (_DRAFT * target, _DRAFT * target))
         box = frames.first_frame(image, kind, content)
@@ -87,7 +112,12 @@ def _raster_unguarded(
         plain = modes.to_8_bit(image, kind, content)
         if box is not None:
             plain = frames.clear_outside(plain, box)
-        return plain if turn is None else plain.transpose(turn)
+        if kind != "JPEG":
+            whole = plain.size  # a TIFF is turned by its decoder
+        if turn is not None:
+            plain = plain.transpose(turn)
+            whole = whole[::-1] if turn in _ON_ITS_SIDE else whole
+        return Decoded(plain, Original(kind, *whole))
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -40,6 +40,7 @@ MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
 _BUNCH = 16  # entries that travel together: fewer wake the parent for each, more end unevenly
 _BUNCHES_PER_WORKER = 3  # bounds the results that wait for their turn
+_TRIES = 2
 _WALL_FACTOR = 12  # seconds by the clock for each second of work, for machines that are busy
 _TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # its default action ends the process
 _READY = "ready"
@@ -148,7 +149,7 @@ class _Worker:
                 reason = self._post_mortem(process, time.monotonic() - start)
                 self._stop()
                 failures += 1
-                if failures == 2 or self._closed:
+                if failures == _TRIES or self._closed:
                     results.append(Refusal(None, reason))
                     failures = 0
         return results
@@ -159,7 +160,7 @@ class _Worker:
             process.wait(timeout=1)  # its pipes close a moment before it is gone
         limit = self._options.seconds_per_picture
         out_of_time = _TIMER_SIGNAL is not None and process.returncode == -_TIMER_SIGNAL
-        if out_of_time or seconds >= _WALL_FACTOR * limit:
+        if out_of_time or seconds >= _WALL_FACTOR * limit / _TRIES:
             return f"{TOO_LONG}: over {limit:g} s"
         return CRASHED
 
@@ -248,7 +249,7 @@ def serve() -> None:
         with contextlib.suppress(EOFError, BrokenPipeError):
             while True:
                 for row, entry in pickle.load(requests):
-                    with _time_limit(options.seconds_per_picture):
+                    with _time_limit(options.seconds_per_picture / _TRIES):
                         answer = work.answer(row, entry)
                     send(answers, answer)
 

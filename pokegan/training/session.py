@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pokegan.config import RESUMABLE, RunConfig, override, settings
+from pokegan.config import FILTERS, RESUMABLE, RunConfig, override, settings
 from pokegan.data.colours import parse_colour
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
@@ -113,6 +113,7 @@ def _open(config: RunConfig, say: Say, progress: Progress | None) -> PackedImage
         background=parse_colour(data.background),
         fit=data.fit,
         keep_duplicates=data.keep_duplicates,
+        **{name: getattr(data, name) for name in FILTERS},
     )
     return open_data(data.source, options, progress=progress, say=say)
 

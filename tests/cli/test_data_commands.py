@@ -212,7 +212,7 @@ def test_the_default_place_is_not_taken_from_another_source(here: Path, capsys: 
         (["--background", "clear"], "--background clear"),
         (["--workers", "abc"], "--workers: 'abc' is not a whole number, 0 or more"),
         (["--workers", "-1"], "--workers: '-1' is not a whole number, 0 or more"),
-        (["--near-duplicate-distance", "-1"], "near_duplicate_distance"),
+        (["--near-duplicate-distance", "-1"], "--near-duplicate-distance -1.0: at least 0"),
     ],
 )
 def test_wrong_values_are_one_line(
@@ -266,14 +266,16 @@ def test_inspect_a_folder_and_a_set(pictures: Path, packed_folder: Path, capsys:
     assert {row["name"] for row in found["skipped"]} == {
         *("cut.png", "empty.png", "text.png", "labels.csv"),
     }
-    assert [row["name"] for row in found["duplicates"]] == ["red.PNG"]
+    assert found["duplicates"] == [
+        {"kept": "red again.png", "dropped": [{"name": "red.PNG", "kind": "same pixels"}]}
+    ]
     assert sum(found["counts"].values()) == found["found"]
     pixels = PackedImages.open(Path(found["path"])).images
-    assert np.allclose(found["mean_colour"], pixels.mean(axis=(0, 1, 2)))
+    assert np.allclose(found["colour"]["mean"], pixels.mean(axis=(0, 1, 2)))
     assert main(["data", "inspect", str(packed_folder)]) == 0
     text = capsys.readouterr().out
     assert "20 kept at 16 x 16 px" in text
-    assert re.search(r"background #ffffff, mean colour #[0-9a-f]{6}", text)
+    assert re.search(r"colour +mean #[0-9a-f]{6}", text)
 
 
 def test_demo_files(here: Path, capsys: Output) -> None:

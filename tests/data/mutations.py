@@ -1,6 +1,5 @@
 """Picture files that are wrong in every way, from a counted generator: `mutated(seed, i)`."""
 
-import io
 import random
 import re
 import struct
@@ -179,12 +178,16 @@ def bombs(heavy: bool = False) -> Iterator[tuple[str, bytes]]:
     yield "deep.svg", _svg("<g>" * 100_000 + "</g>" * 100_000)
     yield "laughs.svg", _laughs()
     yield "nested uses.svg", _svg(_uses(4))
-    yield "blur.svg", _svg(
-        '<filter id="f"><feGaussianBlur stdDeviation="1e9"/></filter>'
-        '<rect width="1e9" height="1e9" filter="url(#f)"/>'
+    yield (
+        "blur.svg",
+        _svg(
+            '<filter id="f"><feGaussianBlur stdDeviation="1e9"/></filter>'
+            '<rect width="1e9" height="1e9" filter="url(#f)"/>'
+        ),
     )
-    yield "dashes.svg", _svg(
-        '<path d="M0 0H1e6" stroke="red" stroke-width="1" stroke-dasharray="1e-3"/>'
+    yield (
+        "dashes.svg",
+        _svg('<path d="M0 0H1e6" stroke="red" stroke-width="1" stroke-dasharray="1e-3"/>'),
     )
     yield "path.svg", _svg(f'<path d="M0 0{"L9 9 0 9" * 50_000}" fill="red"/>')
     yield "unzipped.svg", _gzip(_svg("").ljust(100 << 20))
@@ -245,15 +248,14 @@ def _rle_bmp(width: int, height: int) -> bytes:
 
 
 def _scans(width: int, height: int, count: int) -> bytes:
-    """A progressive JPEG of `count` empty scans, each a pass over all of its blocks."""
-    file = io.BytesIO()
-    Image.new("L", (16, 16), 128).save(file, "JPEG", progressive=True)
-    content = file.getvalue()
+    """A progressive JPEG of `count` scans that end early, each a pass over all of its blocks."""
+    content = saved(Image.fromarray(drawing()[:16, :16, 0]), "JPEG", progressive=True)
     frame = content.index(b"\xff\xc2")
-    head = bytearray(content[: content.index(b"\xff\xda")])
+    tables = content.index(b"\xff\xc4")  # the first scan and what it needs begin here
+    head = bytearray(content[:tables])
     struct.pack_into(">HH", head, frame + 5, height, width)
-    scan = b"\xff\xda\0\x08\x01\x01\0\x01\x05\x00"  # one component, coefficients 1 to 5
-    return bytes(head) + scan * count + b"\xff\xd9"
+    scans = content[tables:-2]
+    return bytes(head) + scans * (count // scans.count(b"\xff\xda")) + b"\xff\xd9"
 
 
 def _svg(body: str) -> bytes:
