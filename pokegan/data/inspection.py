@@ -81,8 +81,9 @@ class Inspection:
         Outliers are framed in red and nearly empty pictures in blue, each with its index in the
         set; the first fifty of them are shown, the others are evenly spaced over the set.
         """
-        marks: dict[int, RGB] = {outlier.index: OUTLIER_COLOUR for outlier in self.outliers}
-        marks = {**dict.fromkeys(self.nearly_empty, EMPTY_COLOUR), **marks}
+        outliers = (outlier.index for outlier in self.outliers)
+        marks = dict.fromkeys(outliers, OUTLIER_COLOUR)
+        marks |= dict.fromkeys(self.nearly_empty, EMPTY_COLOUR)
         return save_contact_sheet(self.images, path, marks=marks)
 
     def _originals(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class Inspection:
 
 
 def inspect(images: PackedImages) -> Inspection:
-    """Read every pixel of a set once, a few megabytes at a time."""
+    """Read every pixel of a set once, a megabyte at a time."""
     measures = measure(images)
     return Inspection(images, measures, find_outliers(measures))
 

@@ -1,6 +1,6 @@
 """What the pixels of a set say: figures of each picture and of all, read in one pass.
 
-A few megabytes of pixels are in memory at a time, and some 240 bytes a picture to the end.
+A megabyte of pixels is in memory at a time, and some 240 bytes a picture to the end.
 """
 
 import mmap
@@ -21,7 +21,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 GRID = 8
 
-_BLOCK = 4 << 20  # bytes of pixels at a time
+_BLOCK = 1 << 20  # bytes of pixels at a time
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -76,7 +76,7 @@ def measure(images: PackedImages) -> Measures:
 
 
 def _blocks(images: PackedImages) -> Iterator[tuple[int, Pixels]]:
-    """The pictures in pieces of a few megabytes, each forgotten when the next one is read."""
+    """The pictures in pieces of about a megabyte, each forgotten when the next one is read."""
     step = max(1, _BLOCK // (images.size**2 * 3))
     for start in range(0, len(images), step):
         yield start, np.ascontiguousarray(images.images[start : start + step])

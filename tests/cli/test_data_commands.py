@@ -267,7 +267,7 @@ def test_inspect_a_folder_and_a_set(pictures: Path, packed_folder: Path, capsys:
         *("cut.png", "empty.png", "text.png", "labels.csv"),
     }
     assert found["duplicates"] == [
-        {"kept": "red again.png", "dropped": [{"name": "red.PNG", "kind": "same pixels"}]}
+        {"kept": "red again.png", "dropped": [{"name": "red.PNG", "kind": "same file"}]}
     ]
     assert sum(found["counts"].values()) == found["found"]
     pixels = PackedImages.open(Path(found["path"])).images
