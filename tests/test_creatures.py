@@ -26,7 +26,7 @@ from pokegan.data.creature_shapes import (
     rosette,
     tube,
 )
-from pokegan.data.creatures import COUNT, PLANS, body_plan, draw_creature
+from pokegan.data.creatures import COUNT, MOST, PLANS, body_plan, draw_creature
 
 Picture = npt.NDArray[np.uint8]
 
@@ -207,8 +207,8 @@ def test_creatures_have_dark_lines_and_bright_lights() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((-1, 64, 0), "index must be from 0 to 1023, not -1"),
-        ((COUNT, 64, 0), "index must be from 0 to 1023, not 1024"),
+        ((-1, 64, 0), "index must be from 0 to 999999, not -1"),
+        ((MOST, 64, 0), "index must be from 0 to 999999, not 1000000"),
         ((0, 7, 0), "size must be from 8 to 1024 px, not 7"),
         ((0, 1025, 0), "size must be from 8 to 1024 px, not 1025"),
         ((0, 64, -1), "seed must be from 0"),

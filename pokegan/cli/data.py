@@ -1,4 +1,4 @@
-"""`pokegan data`: fetch, prepare and inspect pictures, and write the demo set."""
+"""`pokegan data`: fetch, prepare, shard and inspect pictures, and write the demo set."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
+from pokegan.cli import data_shard
 from pokegan.cli.filters import add_filters, given_filters
 from pokegan.config import FILTERS
 
@@ -40,13 +41,14 @@ Collections are kept in the cache: $POKEGAN_CACHE, or the user's cache folder.""
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser | None = None) -> None:
-    """Add `data` and its four commands; `common` brings the flags that every command has."""
-    parser = commands.add_parser("data", help="fetch, prepare and inspect pictures")
+    """Add `data` and its commands; `common` brings the flags that every command has."""
+    parser = commands.add_parser("data", help="fetch, prepare, shard and inspect pictures")
     parser.set_defaults(run=lambda args: _help(parser))
     leaves = parser.add_subparsers(title="commands", metavar="COMMAND")
     parents = [common] if common else []
     _add_fetch(leaves, parents)
     _add_prepare(leaves, parents)
+    data_shard.add_parser(leaves, parents, _ended)
     _add_inspect(leaves, parents)
     _add_demo(leaves, parents)
 
@@ -93,6 +95,8 @@ def inspect(args: argparse.Namespace) -> int:
     if not isinstance(images, PackedImages):
         with bar("preparing") as progress:
             images = cached(images, _options(args), workers=args.workers, progress=progress)
+    else:
+        _refuse_options(args, f"{args.data} is prepared already")
     found = inspect(images)
     if args.sheet:
         found.save_sheet(args.sheet)
@@ -101,13 +105,18 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Write the demo creatures as picture files."""
+    """Write the demo creatures as picture files, or as shards."""
     from pokegan.cli.progress import bar
-    from pokegan.data.demo_files import write_demo
+    from pokegan.data.demo_files import write_demo, write_demo_shards
 
     with bar("drawing") as progress:
-        paths = write_demo(args.out, args.size, args.n, args.seed, progress)
-    print(f"{len(paths):,} creatures of {args.size} px in {args.out}")
+        if args.shards:
+            count = len(
+                write_demo_shards(args.out, args.size, args.n, args.seed, args.workers, progress)
+            )
+        else:
+            count = write_demo(args.out, args.size, args.n, args.seed, args.workers, progress)
+    print(f"{count:,} creatures of {args.size} px in {args.out}")
     return 0
 
 
@@ -213,7 +222,8 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
         "demo",
         parents=parents,
         help="write the embedded demo set as PNG files",
-        description="Write the creatures of the embedded demo set as PNG files with transparency.",
+        description="Write the creatures of the embedded demo set, and more of their kind, as PNG "
+        "files with transparency; more than 10,000 in folders of 10,000.",
     )
     parser.add_argument(
         "--size", type=int, default=256, metavar="PX", help="side, 8 to 1024 px (default: 256)"
@@ -226,10 +236,19 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
         help="folder of the files (default: demo-creatures)",
     )
     parser.add_argument(
-        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1024 (default: 1024)"
+        "-n", type=int, default=1024, metavar="N", help="how many, 1 to 1000000 (default: 1024)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="other creatures (default: 0)"
+    )
+    parser.add_argument(
+        "--shards", action="store_true", help="write WebDataset tars of squares on white instead"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes; 0: none beside this one (default: one per processor)",
     )
     parser.set_defaults(run=_ended(demo))
 
@@ -296,7 +315,7 @@ def _prepare_again(
     """The manifest of `--from`, and its set made again."""
     from pokegan.data.remake import read_manifest, remake
 
-    _check_remake(args)
+    _refuse_options(args, "--from takes all options from the manifest")
     made = read_manifest(args.made)
     source = _source(args.data or _name_in(made, args.made))
     out = args.out or _default_out(source, made.size)
@@ -315,14 +334,13 @@ def _source(data: str) -> "Source":
     return source
 
 
-def _check_remake(args: argparse.Namespace) -> None:
-    """Refuse options of preparation beside --from: they are the manifest's."""
+def _refuse_options(args: argparse.Namespace, why: str) -> None:
+    """Raise ConfigError where an option of preparation is given: it would have no effect."""
     from pokegan.errors import ConfigError
 
     for name in (*_CHOICES, *FILTERS):
         if getattr(args, name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"--from takes all options from the manifest: leave out {flag}")
+            raise ConfigError(f"{why}: leave out --{name.replace('_', '-')}")
 
 
 def _name_in(made: "Manifest", path: Path) -> str:

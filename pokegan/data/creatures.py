@@ -1,4 +1,4 @@
-"""The embedded demo set: 1,024 creatures drawn from (seed, index) with NumPy alone.
+"""Creatures drawn from (seed, index) with NumPy alone; the first 1,024 are the demo set.
 
 A creature is a list of painted layers in resolution-independent units, fixed by its dice before any
 size is known; `draw_creature` fits it into the picture and paints it. Knows nothing of files.
@@ -22,7 +22,8 @@ from pokegan.data.creature_walkers import (
     turtle,
 )
 
-COUNT = 1024
+COUNT = 1024  # of the demo set
+MOST = 1_000_000
 _MIN_SIZE, _MAX_SIZE = 8, 1024
 
 _PLANS: dict[str, Callable[[Dice, Palette], list[Layer]]] = {
@@ -51,7 +52,7 @@ def draw_creature(index: int, size: int = 256, seed: int = 0) -> npt.NDArray[np.
     """Draw creature `index` of the set `seed`: [size, size, 4] uint8 RGBA, straight alpha.
 
     The same (seed, index) is the same creature at every `size` from 8 to 1024 px. `index` runs from
-    0 to COUNT - 1 and `seed` from 0 to 2**64 - 1; anything else is a ValueError. The background is
+    0 to MOST - 1 and `seed` from 0 to 2**64 - 1; anything else is a ValueError. The background is
     transparent, and fully transparent pixels are white.
     """
     _check(index, size, seed)
@@ -68,8 +69,8 @@ def body_plan(index: int, seed: int = 0) -> str:
 
 
 def _check(index: int, size: int, seed: int) -> None:
-    if not 0 <= index < COUNT:
-        raise ValueError(f"creature index must be from 0 to {COUNT - 1}, not {index}")
+    if not 0 <= index < MOST:
+        raise ValueError(f"creature index must be from 0 to {MOST - 1}, not {index}")
     if not _MIN_SIZE <= size <= _MAX_SIZE:
         raise ValueError(f"creature size must be from {_MIN_SIZE} to {_MAX_SIZE} px, not {size}")
     if not 0 <= seed < 2**64:

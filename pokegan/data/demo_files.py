@@ -1,43 +1,100 @@
-"""The demo creatures as picture files: something to open, and a folder to try commands on."""
+"""The demo creatures as picture files: something to open, and sets of any size to try things on."""
 
+import secrets
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from pokegan.data.creatures import draw_creature
 from pokegan.data.entries import DrawnEntry
+from pokegan.data.jobs import in_order
+from pokegan.data.options import PrepareOptions
 from pokegan.data.prepare import Progress
+from pokegan.data.sharding import ShardOptions, shard
+from pokegan.data.shards import ShardPictures
 from pokegan.data.sources import DemoSource
+from pokegan.data.workers import default_workers
 from pokegan.errors import DataError
-from pokegan.files import atomic_path
+from pokegan.files import sync
+
+_BUNCH = 64
+
+
+class Drawing(NamedTuple):
+    """Creatures to draw as files of `size` px below `out`."""
+
+    out: Path
+    size: int
+    entries: Sequence[DrawnEntry]
 
 
 def write_demo(
-    out: Path, size: int, count: int, seed: int, progress: Progress | None = None
-) -> list[Path]:
-    """Write the first `count` creatures of `seed` as RGBA PNG files of `size` px into `out`.
+    out: Path,
+    size: int,
+    count: int,
+    seed: int,
+    workers: int | None = 0,
+    progress: Progress | None = None,
+) -> int:
+    """Write the first `count` creatures of `seed` as RGBA PNG files of `size` px; returns `count`.
 
-    Files of the same names are replaced. `progress` is called with (files written, `count`).
-    Raises DataError for values out of range, and when `out` cannot be written.
+    They go into `out`, more than 10,000 into folders of 10,000 in it. Files of the same names are
+    replaced, each whole. `workers` as for `prepare`; `progress` is called with (files written,
+    `count`). Raises DataError and ConfigError for values out of range, and DataError when `out`
+    cannot be written.
     """
+    PrepareOptions(size)  # refuses what cannot be drawn
     entries = [
         entry for entry in DemoSource(seed, count).entries() if isinstance(entry, DrawnEntry)
     ]
-    paths = []
-    for entry in entries:
-        paths.append(_write(out / f"{entry.name}.png", entry, size))
-        if progress:
-            progress(len(paths), count)
-    return paths
-
-
-def _write(path: Path, entry: DrawnEntry, size: int) -> Path:
+    workers = default_workers(count) if workers is None else workers
+    rest = iter(entries)
+    bunches = iter(lambda: tuple(islice(rest, _BUNCH)), ())
+    folders = sorted({(out / entry.name).parent for entry in entries[::_BUNCH]})
+    done = 0
     try:
-        picture = Image.fromarray(draw_creature(entry.index, size, entry.seed))
-        with atomic_path(path) as temporary:
-            picture.save(temporary, "PNG")
-    except ValueError as error:
-        raise DataError(str(error)) from error
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        with closing(
+            in_order(draw, (Drawing(out, size, bunch) for bunch in bunches), workers)
+        ) as drawn:
+            for number in drawn:
+                done += number
+                if progress:
+                    progress(done, count)
+        for folder in folders:
+            sync(folder)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+        raise DataError(f"cannot write {out}: {error.strerror or error}") from error
+    return done
+
+
+def write_demo_shards(
+    out: Path,
+    size: int,
+    count: int,
+    seed: int,
+    workers: int | None = 0,
+    progress: Progress | None = None,
+) -> ShardPictures:
+    """The same creatures, on white, straight into shards of `size` px; see `sharding.shard`."""
+    options = ShardOptions(PrepareOptions(size), squares=True)
+    return shard(DemoSource(seed, count), options, out, workers, examining=progress)
+
+
+def draw(drawing: Drawing) -> int:
+    """Draw a bunch of creatures; returns their number."""
+    for entry in drawing.entries:
+        path = drawing.out / f"{entry.name}.png"
+        picture = Image.fromarray(draw_creature(entry.index, drawing.size, entry.seed))
+        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part")
+        try:
+            picture.save(temporary, "PNG")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return len(drawing.entries)

@@ -6,7 +6,6 @@ agree in it, whatever their colours. So: is `distance`, taken on 16 x 16 thumbna
 everywhere in the picture? Mirrored, shifted and recoloured pictures are no duplicates.
 """
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pokegan.data.hash_search import HASH_BITS, HashTable
+
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-HASH_BITS = 64
-HASH_RADIUS = 4
 THUMBNAIL = 16
 
 SAME_FILE = "same file"
@@ -27,6 +26,7 @@ SAME_PIXELS = "same pixels"
 NEAR = "near duplicate"
 
 _GRID = 32
+_BLOCK = 2048
 _LUMA_AND_HALF_CHROMA = np.array(  # RGB to Y, Cb / 2, Cr / 2 (ITU-R BT.601)
     [[0.299, 0.587, 0.114], [-0.0843, -0.1656, 0.25], [0.25, -0.2094, -0.0406]], np.float32
 )
@@ -68,20 +68,25 @@ def find_duplicates(prints: Fingerprints, near: float) -> list[Match]:
     of small differences do not add up. `near` is the largest `distance` of near duplicates; 0 finds
     exact ones only.
     """
-    index = HashIndex()
+    search = _NearSearch(prints, near) if near > 0 else None
     exact: dict[str | bytes, int] = {}
-    matches = []
-    for i in sorted(range(len(prints.lossy)), key=lambda i: (prints.lossy[i], i)):
-        keys = (prints.sha256[i], prints.digests[i])
-        kept = next((exact[key] for key in keys if key in exact), None)
-        if kept is None and near > 0:
-            kept = _nearest(prints, index.within(prints.hashes[i]), i, near)
-        if kept is None:
-            index.add(prints.hashes[i], i)
-        else:
-            matches.append(Match(i, kept, _kind(prints, i, kept)))
-        for key in keys:
-            exact.setdefault(key, i if kept is None else kept)
+    matches: list[Match] = []
+    order = np.argsort(np.array(prints.lossy, bool), kind="stable")
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK].tolist()
+        if search:
+            search.begin(_without_known(prints, block, exact))
+        for i in block:
+            keys = (prints.sha256[i], prints.digests[i])
+            kept = next((exact[key] for key in keys if key in exact), None)
+            if kept is None and search:
+                kept = _nearest(prints, search.candidates(i), i, near)
+            if kept is not None:
+                matches.append(Match(i, kept, _kind(prints, i, kept)))
+            elif search:
+                search.keep(i)
+            for key in keys:
+                exact.setdefault(key, i if kept is None else kept)
     return sorted(matches, key=lambda match: match.index)
 
 
@@ -118,47 +123,82 @@ def perceptual_hash(pixels: Pixels) -> int:
     return int.from_bytes(bits.tobytes(), "big")
 
 
-class HashIndex:
-    """The hashes of the kept pictures, found by nearness without looking at all of them.
+class _NearSearch:
+    """The kept pictures that may be near duplicates of a picture, worked out block by block.
 
-    A hash is cut into `HASH_RADIUS + 1` bands. Two hashes within the radius differ in at most
-    `HASH_RADIUS` bits, so at least one band is equal: only hashes that share a band are compared.
+    Pictures kept long ago are in one table, made anew when an eighth has been added; those kept
+    since, and the block itself, are in a small one, made for each block. Mean colours of any part
+    are no farther apart than `distance`, the largest of a cell: the tables look at those too.
     """
 
-    def __init__(self) -> None:
-        self._bands: list[dict[int, tuple[array[int], array[int]]]] = [{} for _ in _CUTS]
+    def __init__(self, prints: Fingerprints, near: float) -> None:
+        self._near = near
+        self._hashes = np.array(prints.hashes, np.uint64)
+        self._means = _mean_colours(prints.thumbnails)
+        self._kept = np.zeros(len(self._hashes), bool)
+        self._old = np.zeros(0, np.int64)
+        self._old_table = self._table(self._old)
+        self._recent: list[int] = []
+        self._found: dict[int, npt.NDArray[np.int64]] = {}
 
-    def add(self, value: int, i: int) -> None:
-        """Remember that picture `i` has the hash `value`."""
-        for bucket, key in zip(self._bands, _bands(value), strict=True):
-            hashes, indices = bucket.setdefault(key, (array("Q"), array("q")))
-            hashes.append(value)
-            indices.append(i)
+    def begin(self, block: list[int]) -> None:
+        """Look up the pictures of a block; they are asked for and kept in this order."""
+        if len(self._recent) > _BLOCK + len(self._old) // 8:
+            self._old = np.concatenate([self._old, np.array(self._recent, np.int64)])
+            self._old_table, self._recent = self._table(self._old), []
+        queries = np.array(block, np.int64)
+        recent = np.array(self._recent + block, np.int64)
+        hashes, means = self._hashes[queries], self._means[queries]
+        of_old, old = self._old_table.pairs(hashes, means)
+        of_new, new = self._table(recent).pairs(hashes, means)
+        earlier = new < of_new + len(self._recent)
+        asked = np.concatenate([of_old, of_new[earlier]])
+        found = np.concatenate([self._old[old], recent[new[earlier]]])
+        order = np.lexsort((found, asked))
+        ends = np.searchsorted(asked[order], np.arange(1, len(block)))
+        pieces = np.split(found[order], ends) if block else []
+        self._found = {i: piece for i, piece in zip(block, pieces, strict=True) if len(piece)}
 
-    def within(self, value: int) -> list[int]:
-        """The pictures whose hash is within `HASH_RADIUS` bits of `value`, in ascending order."""
-        found: set[int] = set()
-        for bucket, key in zip(self._bands, _bands(value), strict=True):
-            if key in bucket:
-                hashes, indices = bucket[key]
-                near = _near_bits(np.array(hashes, np.uint64), value)
-                found.update(np.array(indices)[near].tolist())
-        return sorted(found)
+    def candidates(self, i: int) -> list[int]:
+        """The kept pictures within `HASH_RADIUS` bits of picture `i`, but those of other colour."""
+        found = self._found.get(i)
+        return [] if found is None else found[self._kept[found]].tolist()
+
+    def keep(self, i: int) -> None:
+        """Note that picture `i` of the block is kept."""
+        self._kept[i] = True
+        self._recent.append(i)
+
+    def _table(self, pictures: npt.NDArray[np.int64]) -> HashTable:
+        return HashTable(self._hashes[pictures], self._means[pictures], self._near)
 
 
-def _near_bits(hashes: npt.NDArray[np.uint64], value: int) -> npt.NDArray[np.bool_]:
-    differing = hashes ^ np.uint64(value)
-    bits = np.unpackbits(differing.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
-    return np.asarray(bits <= HASH_RADIUS)
+def _without_known(
+    prints: Fingerprints, block: list[int], exact: dict[str | bytes, int]
+) -> list[int]:
+    """The pictures of a block whose file and pixels come for the first time."""
+    seen: set[str | bytes] = set()
+    fresh = []
+    for i in block:
+        keys = (prints.sha256[i], prints.digests[i])
+        if not any(key in exact or key in seen for key in keys):
+            fresh.append(i)
+        seen.update(keys)
+    return fresh
 
 
-_CUTS = [HASH_BITS * k // (HASH_RADIUS + 1) for k in range(HASH_RADIUS + 1)]
+def _mean_colours(thumbnails: Pixels) -> npt.NDArray[np.float32]:
+    """The means of a 4 x 4 grid over thumbnails [N, 16, 16, 3], as `distance` sees colours.
 
-
-def _bands(value: int) -> list[int]:
-    """The bits of a hash from each cut to the next."""
-    ends = [*_CUTS[1:], HASH_BITS]
-    return [value >> start & (1 << end - start) - 1 for start, end in zip(_CUTS, ends, strict=True)]
+    [N, 16, 3] float32.
+    """
+    means = np.empty((len(thumbnails), 16, 3), np.float32)
+    for row in range(0, len(thumbnails), _BLOCK):
+        cells = thumbnails[row : row + _BLOCK].reshape(-1, 4, 4, 4, 4, 3)
+        sums = cells.sum(axis=4, dtype=np.uint16).sum(axis=2, dtype=np.uint16)  # [n, 4, 4, 3]
+        colours = sums.reshape(-1, 16, 3).astype(np.float32) @ _LUMA_AND_HALF_CHROMA.T
+        means[row : row + _BLOCK] = colours / 16
+    return means
 
 
 def _nearest(prints: Fingerprints, candidates: list[int], i: int, near: float) -> int | None:

@@ -19,10 +19,10 @@ from pokegan.data.sniff import foreign, sniff
 from pokegan.errors import DataError
 
 _HEAD = 65_536  # as much as `sniff` looks at
-_BESIDE = {
+_BESIDE = (
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".xml", ".yml", ".yaml", ".html", ".htm"),
     *(".ini", ".db", ".log", ".pdf", ".py", ".ipynb", ".npy", ".npz", ".pkl", ".url"),
-}
+)
 
 
 class FolderSource:
@@ -90,10 +90,11 @@ class _Walk:
                 raise DataError(f"{folder} {_cannot(error)}") from error
             self._reject(folder, _cannot(error))
             return
+        inside = "" if folder == self._root else folder.relative_to(self._root).as_posix() + "/"
         for item in items:
-            self._sort(item)
+            self._sort(item, inside)
 
-    def _sort(self, item: os.DirEntry[str]) -> None:
+    def _sort(self, item: os.DirEntry[str], inside: str) -> None:
         path = Path(item.path)
         try:
             mode = item.stat().st_mode
@@ -103,7 +104,7 @@ class _Walk:
         if stat.S_ISDIR(mode):
             self._sort_folder(path, item)
         elif stat.S_ISREG(mode):
-            self._sort_file(path)
+            self._sort_file(path, inside + item.name)
         else:
             self._reject(path, "not a regular file")
 
@@ -119,13 +120,13 @@ class _Walk:
         else:
             self._links.append(path)
 
-    def _sort_file(self, path: Path) -> None:
+    def _sort_file(self, path: Path, name: str) -> None:
         if not os.access(path, os.R_OK):
             self._reject(path, "cannot be read: Permission denied")
             return
-        reason = _why_no_picture(path) if _lies_beside(path.name) else None
+        reason = _why_no_picture(path) if _lies_beside(name.rpartition("/")[2]) else None
         if reason is None:
-            self.entries.append(FileEntry(self._name(path), path))
+            self.entries.append(FileEntry(encodable(name), path))
         else:
             self._reject(path, reason)
 
@@ -142,7 +143,7 @@ def _is_hidden_folder(name: str) -> bool:
 
 def _lies_beside(name: str) -> bool:
     """Whether a file is hidden, or of a kind that lies beside pictures rather than being one."""
-    return name.startswith(".") or Path(name.lower()).suffix in _BESIDE
+    return name.startswith(".") or name.lower().endswith(_BESIDE)
 
 
 def _why_no_picture(path: Path) -> str | None:

@@ -13,34 +13,39 @@ from pokegan.data import stored
 from pokegan.data.archives import extract, is_archive, stem
 from pokegan.data.cache import cached
 from pokegan.data.cache_folder import cache_folder
-from pokegan.data.creatures import COUNT
+from pokegan.data.creatures import COUNT, MOST
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.fetch import FETCHABLE, Say, fetch, is_fetchable, tell
 from pokegan.data.folder_source import FolderSource
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages, checksum, is_packed
 from pokegan.data.prepare import Progress
+from pokegan.data.shards import ShardSource, TarSource, is_shards, is_tars
 from pokegan.errors import DataError
 
 DEMO = "demo"
 NAMES = (DEMO, *FETCHABLE)
 
 _ACCEPTED = (
-    "a folder of pictures, a prepared set, a .zip or .tar archive, demo, pokeapi, or "
-    "kaggle:OWNER/NAME"
+    "a folder of pictures, a prepared set, a folder of shards, a .zip or .tar archive, demo, "
+    "pokeapi, or kaggle:OWNER/NAME"
 )
 _NEIGHBOURS = 10_000
+_IN_A_FOLDER = 10_000
 
 __all__ = ["DEMO", "NAMES", "DemoSource", "FolderSource", "open_data", "resolve"]
 
 
 class DemoSource:
-    """The embedded demo set: the first `count` creatures of `seed`; no file is involved."""
+    """The embedded demo set: the first `count` creatures of `seed`; no file is involved.
+
+    More than 10,000 are named in folders of 10,000: files under these names stay easy to handle.
+    """
 
     def __init__(self, seed: int = 0, count: int = COUNT) -> None:
-        """`seed` is 0 to 2^64 - 1, `count` 1 to 1,024; DataError for anything else."""
-        if not 1 <= count <= COUNT:
-            raise DataError(f"the demo set has 1 to {COUNT:,} creatures, not {count:,}")
+        """`seed` is 0 to 2^64 - 1, `count` 1 to 1,000,000; DataError for anything else."""
+        if not 1 <= count <= MOST:
+            raise DataError(f"the demo set has 1 to {MOST:,} creatures, not {count:,}")
         if not 0 <= seed < 2**64:
             raise DataError(f"the demo set's seed is 0 to 2**64 - 1, not {seed}")
         self.name = self.origin = DEMO
@@ -50,7 +55,12 @@ class DemoSource:
 
     def entries(self) -> list[Entry]:
         """One entry a creature, in the order of their numbers."""
-        return [DrawnEntry(f"creature-{i:04d}", i, self.seed) for i in range(self.count)]
+        return [DrawnEntry(self._name(i), i, self.seed) for i in range(self.count)]
+
+    def _name(self, i: int) -> str:
+        if self.count <= _IN_A_FOLDER:
+            return f"creature-{i:04d}"
+        return f"{i // _IN_A_FOLDER:02d}/creature-{i:06d}"
 
 
 def is_name(data: str) -> bool:
@@ -74,7 +84,7 @@ def resolve(data: str, say: Say = tell) -> Source | PackedImages:
             return DemoSource()
         return FolderSource(fetch(data, say=say), name=data, origin=data)
     if data and path.is_dir():
-        return PackedImages.open(path) if is_packed(path) else FolderSource(path)
+        return _folder(path)
     if data and path.is_file():
         return _archive(path, say)
     raise DataError(_unknown(data))
@@ -101,6 +111,14 @@ def open_data(
         _require_filters(found, data, options)
         return found
     return cached(found, options, workers=workers, progress=progress or _announcing(options, say))
+
+
+def _folder(path: Path) -> Source | PackedImages:
+    if is_packed(path):
+        return PackedImages.open(path)
+    if is_shards(path):
+        return ShardSource(path)
+    return TarSource(path) if is_tars(path) else FolderSource(path)
 
 
 def _archive(path: Path, say: Say) -> FolderSource:

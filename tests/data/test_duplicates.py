@@ -14,17 +14,16 @@ from PIL import Image, ImageFilter
 from pokegan.data.creatures import draw_creature
 from pokegan.data.decode import decode
 from pokegan.data.duplicates import (
-    HASH_RADIUS,
     NEAR,
     SAME_FILE,
     SAME_PIXELS,
     Fingerprints,
-    HashIndex,
     distance,
     find_duplicates,
     perceptual_hash,
     thumbnail,
 )
+from pokegan.data.hash_search import HASH_RADIUS, HashTable
 from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 
 Pixels = npt.NDArray[np.uint8]
@@ -59,7 +58,7 @@ def found(pictures: list[Pixels], lossy: list[bool] | None = None) -> list[tuple
     return [(match.index, match.kept, match.kind) for match in matches]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(HASHES, max_size=60), HASHES, st.randoms(use_true_random=False))
 def test_banding_finds_exactly_what_brute_force_finds(
     hashes: list[int], value: int, dice: random.Random
@@ -67,11 +66,56 @@ def test_banding_finds_exactly_what_brute_force_finds(
     for _ in range(20):  # random hashes are far apart: add some near ones
         flips = dice.sample(range(64), dice.randrange(HASH_RADIUS + 3))
         hashes.append(value ^ sum(1 << bit for bit in flips))
-    index = HashIndex()
-    for i, stored in enumerate(hashes):
-        index.add(stored, i)
-    near = [i for i, stored in enumerate(hashes) if (stored ^ value).bit_count() <= HASH_RADIUS]
-    assert index.within(value) == near
+    queries = [value, *hashes[:5]]
+    means = np.random.default_rng(0).uniform(0, 9, (len(hashes) + 6, 2, 3)).astype(np.float32)
+    table = HashTable(np.array(hashes, np.uint64), means[6:], 6)
+    asked, found = table.pairs(np.array(queries, np.uint64), means[: len(queries)])
+    near = [
+        (q, i)
+        for q, query in enumerate(queries)
+        for i, stored in enumerate(hashes)
+        if (stored ^ query).bit_count() <= HASH_RADIUS
+        and np.linalg.norm(means[q] - means[6 + i], axis=1).max() <= 6.01
+    ]
+    assert list(zip(asked.tolist(), found.tolist(), strict=True)) == near
+
+
+@pytest.mark.parametrize(("near", "dropped"), [(6.5, 5), (60.0, 60), (255.0, 100)])
+def test_the_search_in_blocks_finds_what_the_rule_says(
+    near: float, dropped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 16, so that tables are made anew; every pair compared, as the rule is written."""
+    monkeypatch.setattr("pokegan.data.duplicates._BLOCK", 16)
+    dice = np.random.default_rng(1)
+    pictures = [creature(i, 32) for i in range(150)]
+    for i in dice.integers(0, 150, 150).tolist():
+        noise = dice.integers(-4, 5, pictures[i].shape)
+        pictures.append((pictures[i] + noise * (i % 3)).clip(0, 255).astype(np.uint8))
+    order = dice.permutation(300).tolist()
+    all_prints = prints([pictures[i] for i in order], (dice.random(300) < 0.4).tolist())
+    expected = by_comparing_all(all_prints, near)
+    assert [(m.index, m.kept) for m in find_duplicates(all_prints, near)] == expected
+    assert len(expected) >= dropped
+
+
+def by_comparing_all(some: Fingerprints, near: float) -> list[tuple[int, int]]:
+    """`(dropped, kept)` by the rule: the same file or pixels, else the nearest that is kept."""
+    kept: list[int] = []
+    shown_by: dict[int, int] = {}  # any picture to the one that is kept for it
+    for i in sorted(range(len(some.lossy)), key=lambda i: (some.lossy[i], i)):
+        earlier = list(shown_by)
+        same = [j for j in earlier if some.sha256[j] == some.sha256[i]]
+        same += [j for j in earlier if some.digests[j] == some.digests[i]]
+        close = [j for j in kept if (some.hashes[j] ^ some.hashes[i]).bit_count() <= HASH_RADIUS]
+        apart = [(float(distance(some.thumbnails[[j]], some.thumbnails[i])[0]), j) for j in close]
+        if same:
+            shown_by[i] = shown_by[same[0]]
+        elif apart and min(apart)[0] <= near:
+            shown_by[i] = min(apart)[1]
+        else:
+            shown_by[i] = i
+            kept.append(i)
+    return sorted((i, j) for i, j in shown_by.items() if i != j)
 
 
 def test_identical_pixels_are_duplicates_of_the_first() -> None:

@@ -243,7 +243,13 @@ def test_demo_source() -> None:
     assert len(entries) == 1024
     assert entries[7] == DrawnEntry("creature-0007", 7, 3)
     assert len(DemoSource(count=5).entries()) == 5
-    for wrong in ({"count": 0}, {"count": 1025}, {"seed": -1}, {"seed": 2**64}):
+    many = DemoSource(count=20_001).entries()
+    assert [many[i].name for i in (0, 9_999, 10_000, 20_000)] == [
+        *("00/creature-000000", "00/creature-009999"),
+        *("01/creature-010000", "02/creature-020000"),
+    ]
+    assert [entry.name for entry in many] == sorted(entry.name for entry in many)
+    for wrong in ({"count": 0}, {"count": 1_000_001}, {"seed": -1}, {"seed": 2**64}):
         with pytest.raises(DataError):
             DemoSource(**wrong)
 
