@@ -13,6 +13,7 @@ from pokegan.data.names import printable
 from pokegan.data.options import RGB
 from pokegan.data.packed import PackedImages
 from pokegan.data.refusals import category
+from pokegan.errors import DataError
 from pokegan.files import atomic_path
 
 MAX_SIDE = 4096
@@ -36,6 +37,8 @@ def save_contact_sheet(
     Pictures larger than `cell` px are reduced to it, and so far further that no side of the sheet
     exceeds 4096 px. Lines of 2 px in grey keep the pictures apart. The pictures of `marks` have a
     frame of a colour and their index in the set; the first of them take up to half of the places.
+
+    Raises DataError when `path` cannot be written.
     """
     marks = marks or {}
     count = max(1, min(count, len(packed)))
@@ -54,8 +57,11 @@ def save_contact_sheet(
         sheet.paste(picture, corner)
         if i in marks:
             _mark(sheet, corner, side, marks[i], i)
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, "PNG")
+    try:
+        with atomic_path(path) as temporary:
+            sheet.save(temporary, "PNG")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 

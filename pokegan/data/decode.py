@@ -20,6 +20,7 @@ from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import foreign, sniff
 
 _CUT_SHORT = "truncated|[Nn]ot enough"  # how Pillow's decoders put it
+_MAX_SIDE = 100_000  # Pillow spends more on a row than on a pixel
 _DRAFT = 8  # at 8 times the target a reduced JPEG differs by 0.2 levels, at 2 times by 1
 _ORIENTATION = 0x0112
 _TURNS = {  # EXIF orientation: what brings the picture upright
@@ -63,9 +64,10 @@ def decode_original(
     """Decode one picture file to an upright picture of mode RGB, composited on `background`.
 
     Of an animation or a multi-page file the first frame is taken. A picture whose header promises
-    more than `max_pixels` is refused before anything of it is decoded. `target` is the longest
-    side in pixels that the caller is going to need: an SVG is drawn for it (twice as large), and a
-    JPEG more than 16 times that size is decoded at a half, a quarter or an eighth of its own;
+    more than `max_pixels`, or a side of more than 100,000, is refused before anything of it is
+    decoded. `target` is the longest side in pixels that the caller is going to need: an SVG is
+    drawn for it (twice as large), and a JPEG more than 16 times that size is decoded at a half, a
+    quarter or an eighth of its own;
     without it an SVG is drawn 1024 px large. An embedded ICC profile is applied (to sRGB), and
     ignored where it is broken or does not fit the picture.
 
@@ -121,6 +123,8 @@ def _raster_unguarded(content: bytes, kind: str, max_pixels: int, target: int | 
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if max(width, height) > _MAX_SIDE:
+        raise DecodeError(f"too many pixels: {width} x {height}, no side may be over {_MAX_SIDE:,}")
     if width * height > max_pixels:
         raise DecodeError(f"too many pixels: {width} x {height}, the limit is {max_pixels:,}")
 

@@ -41,7 +41,7 @@ def normalised(data: bytes, max_pixels: int) -> bytes:
     if kind == "SVG":
         picture = svg.draw(data, _SVG_SIDE)
     else:
-        picture = decode._raster(data, kind, max_pixels, None)
+        picture = decode._raster(data, kind, max_pixels, None).picture
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()
