@@ -7,6 +7,7 @@ import pytest
 from awkward import Files, exif, saved, svg_text
 from PIL import Image
 
+from pokegan.cli.main import main
 from pokegan.config import FILTERS, DataConfig
 from pokegan.data import Manifest, PackedImages, PrepareOptions, prepare
 from pokegan.data.background import border_share, foreground, picture_border_share
@@ -152,3 +153,20 @@ def test_a_filter_on_a_prepared_set_is_refused_unless_it_was_made_with_it(folder
         open_data(str(out), PrepareOptions(32, min_size=50))
     with pytest.raises(DataError, match="--plain-background has no effect"):
         open_data(str(out), PrepareOptions(32, plain_background=True))
+
+
+def test_a_run_takes_the_filters_from_its_flags(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen without training: a set that was made otherwise is refused, by the flag's name."""
+    out = folder.parent / "out"
+    prepare(Files(folder), PrepareOptions(32), out, workers=0)
+    command = ["train", "--data", str(out), "--size", "32", "--out", str(folder.parent / "run")]
+    for flags in (
+        *(["--min-size", "9"], ["--max-aspect", "3"], ["--min-foreground", "0.1"]),
+        *(["--plain-background"], ["--near-duplicate-distance", "2"]),
+    ):
+        assert main([*command, *flags]) == 2
+        assert f"so {flags[0]} has no effect" in capsys.readouterr().err
+    assert main([*command, "--max-aspect", "0.5"]) == 2
+    assert "--max-aspect 0.5: at least 1 is wanted" in capsys.readouterr().err
