@@ -62,25 +62,13 @@ class DataConfig:
         minimum=0,
     )
     brightness: float = setting(
-        0.0,
-        "--brightness",
-        "scale the brightness by up to 1 plus or minus this",
-        minimum=0.0,
-        maximum=1.0,
+        0.0, "--brightness", "scale it by up to 1 plus or minus this", minimum=0.0, maximum=1.0
     )
     contrast: float = setting(
-        0.0,
-        "--contrast",
-        "scale the contrast by up to 1 plus or minus this",
-        minimum=0.0,
-        maximum=1.0,
+        0.0, "--contrast", "scale it by up to 1 plus or minus this", minimum=0.0, maximum=1.0
     )
     saturation: float = setting(
-        0.0,
-        "--saturation",
-        "scale the saturation by up to 1 plus or minus this",
-        minimum=0.0,
-        maximum=1.0,
+        0.0, "--saturation", "scale it by up to 1 plus or minus this", minimum=0.0, maximum=1.0
     )
     hue: float = setting(
         0.0,
