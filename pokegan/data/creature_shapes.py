@@ -12,16 +12,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[np.floating]
+from pokegan.data.creature_light import Array, limited, shade
+
 Point: TypeAlias = tuple[float, float]
 Colour: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
 Distance: TypeAlias = Callable[[Array, Array], Array]
 
 LINE_WIDTH = 0.0125  # of the outline, in parts of the picture's side
-_LIGHT = (-0.55, -0.835)  # towards the lamp: the upper left
-_SHADOW = (0.74, 0.70, 0.84)  # what full shadow multiplies red, green and blue by
-_GLOW = 0.34  # how far full light moves a colour towards white
 
 
 @dataclass(frozen=True)
@@ -135,9 +133,10 @@ def limb(start: Point, end: Point, r0: float, r1: float) -> Shape:
 
     def distance(x: Array, y: Array) -> Array:
         x, y = x - ax, y - ay
-        along = np.clip((x * bx + y * by) * scale, 0, 1)
+        along = limited((x * bx + y * by) * scale, 0, 1)
         u, v = x - along * bx, y - along * by
-        return np.sqrt(u * u + v * v) - (r0 + (r1 - r0) * along)
+        signed: Array = np.sqrt(u * u + v * v) - (r0 + (r1 - r0) * along)
+        return signed
 
     xs, ys = sorted((ax, end[0])), sorted((ay, end[1]))
     r = max(r0, r1)
@@ -177,7 +176,7 @@ def polygon(points: Sequence[Point], radius: float = 0.0) -> Shape:
         for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
             ex, ey = bx - ax, by - ay
             u, v = x - ax, y - ay
-            along = np.clip((u * ex + v * ey) * (1 / max(ex * ex + ey * ey, 1e-9)), 0, 1)
+            along = limited((u * ex + v * ey) * (1 / max(ex * ex + ey * ey, 1e-9)), 0, 1)
             du, dv = u - along * ex, v - along * ey
             nearest = np.minimum(nearest, du * du + dv * dv)
             inside ^= ((ay > y) != (by > y)) & ((u * ey < v * ex) == (ey > 0))
@@ -294,7 +293,7 @@ class Canvas:
         for mark in layer.marks:
             self._stain(colour, mark, rows, columns)
         if layer.shading:
-            _shade(colour, distance, self.pixel, layer.shading)
+            shade(colour, distance, self.pixel, layer.shading)
         _over(target, colour, self._cover(distance))
 
     def _stain(self, colour: Array, mark: Mark, rows: slice, columns: slice) -> None:
@@ -311,8 +310,7 @@ class Canvas:
 
     def _cover(self, distance: Array) -> Array:
         """The part of a pixel that lies inside, from the distance at its centre."""
-        cover: Array = np.clip(0.5 - distance * (1 / self.pixel), 0, 1)
-        return cover
+        return limited(0.5 - distance * (1 / self.pixel), 0, 1)
 
     def _window(self, box: Box, margin: float) -> tuple[slice, slice]:
         """Rows and columns of the pixels within `margin` units of `box`."""
@@ -335,30 +333,6 @@ def _over(target: Array, colour: Array, cover: Array) -> None:
     target *= 1 - cover
     target[:3] += colour * cover
     target[3] += cover
-
-
-def _smoothstep(low: float, high: float, value: Array) -> Array:
-    t: Array = np.clip((value - low) * (1 / (high - low)), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _shade(colour: Array, distance: Array, pixel: float, strength: float) -> None:
-    """Light `colour` [3, h, w] as if the shape were a cushion: a bright rim and a dark one.
-
-    The slopes are taken over a wide step, which rounds the creases along the medial axis.
-    """
-    depth = max(-float(distance.min()), pixel)
-    reach = min(max(round(0.3 * depth / pixel), 1), min(distance.shape) - 1)
-    wide = np.pad(distance, reach, mode="reflect", reflect_type="odd")
-    inner = slice(reach, -reach)
-    right = (wide[inner, 2 * reach :] - wide[inner, : -2 * reach]) * (0.5 / (reach * pixel))
-    down = (wide[2 * reach :, inner] - wide[: -2 * reach, inner]) * (0.5 / (reach * pixel))
-    slope = 1 + np.clip(distance * (1 / (0.7 * depth)), -1, 0)  # 0 on the plateau, 1 at the rim
-    facing = (right * _LIGHT[0] + down * _LIGHT[1]) * slope
-    dark, light = _smoothstep(0.22, 0.62, -facing), _smoothstep(0.25, 0.9, facing)
-    for channel, tint in zip(colour, _SHADOW, strict=True):
-        channel *= 1 - dark * (strength * (1 - tint))
-        channel += (1 - channel) * light * (strength * _GLOW)
 
 
 def extent(layers: Sequence[Layer], samples: int = 72) -> Box:

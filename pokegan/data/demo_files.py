@@ -43,9 +43,9 @@ def write_demo(
     """Write the first `count` creatures of `seed` as RGBA PNG files of `size` px; returns `count`.
 
     They go into `out`, more than 10,000 into folders of 10,000 in it. Files of the same names are
-    replaced, each whole. `workers` as for `prepare`; `progress` is called with (files written,
-    `count`). Raises DataError and ConfigError for values out of range, and DataError when `out`
-    cannot be written.
+    replaced, each whole, but not synced one by one. `workers` as for `prepare`; `progress` is
+    called with (files written, `count`). Raises DataError and ConfigError for values out of range,
+    and DataError when `out` cannot be written.
     """
     PrepareOptions(size)  # refuses what cannot be drawn
     entries = [

@@ -15,6 +15,7 @@ from pathlib import Path
 from pokegan.data.entries import Entry, FileEntry, natural_key
 from pokegan.data.names import encodable, printable
 from pokegan.data.packed import is_packed
+from pokegan.data.shards import is_shards
 from pokegan.data.sniff import foreign, sniff
 from pokegan.errors import DataError
 
@@ -113,6 +114,8 @@ class _Walk:
             self._reject(path, "hidden folder")
         elif is_packed(path):
             self._reject(path, "prepared set")
+        elif is_shards(path):
+            self._reject(path, "shards")
         elif not item.is_symlink():
             self._folders.append(path)
         elif path.parent.resolve().is_relative_to(path.resolve()):

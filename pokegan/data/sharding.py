@@ -99,7 +99,7 @@ def shard(
                 contents = _contents(entries, prepared, options, out)
                 shards = list(_write(out, contents, options, workers, writing))
                 write_manifest(out / FILE, job, shards, prepared)
-                shutil.rmtree(out / MAKING, ignore_errors=True)
+            shutil.rmtree(out / MAKING, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"cannot write {out}: {error.strerror or error}; what is complete stays, the same "
@@ -168,7 +168,7 @@ def _job(source: Source, entries: Sequence[Entry], options: ShardOptions) -> dic
     state = hashlib.blake2b(digest_size=16)
     for entry in entries:
         state.update(json.dumps([entry.name, _size(entry)]).encode())
-    return {
+    job = {
         "source": source.name,
         "origin": origin_digest(source.origin),
         "files": state.hexdigest(),
@@ -177,6 +177,7 @@ def _job(source: Source, entries: Sequence[Entry], options: ShardOptions) -> dic
         "megabytes_per_shard": 0 if options.pictures else options.megabytes,
         "options": options.prepare.to_json(),
     }
+    return dict(json.loads(json.dumps(job)))  # as it will be read back
 
 
 def _size(entry: Entry) -> int | str:
@@ -303,6 +304,7 @@ def _write(
         for number, first in enumerate(range(0, len(contents), each))
     )
     done = 0
+    workers = min(workers, -(-len(contents) // each))
     with contextlib.closing(in_order(write_task, tasks, workers)) as written:
         for shard in written:
             done += len(shard.offsets)

@@ -5,13 +5,8 @@ import io
 import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import tarfile
-import textwrap
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,8 +20,7 @@ from pokegan.data.archives import extract
 from pokegan.data.columns import Texts
 from pokegan.data.creatures import draw_creature
 from pokegan.data.decode import decode
-from pokegan.data.manifest import Manifest
-from pokegan.data.packed import MANIFEST, PackedImages
+from pokegan.data.packed import PackedImages
 from pokegan.data.packed_source import PackedSource
 from pokegan.data.plain import plainly_encoded
 from pokegan.data.shard_manifest import FILE
@@ -37,31 +31,6 @@ from pokegan.errors import ConfigError, DataError
 
 OPTIONS = PrepareOptions(16)
 COUNT = 23
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Creatures as RGBA PNG, JPEG and palette PNG; a duplicate, and a file that is no picture."""
-    folder = tmp_path_factory.mktemp("pictures") / "mixed"
-    for i in range(COUNT):
-        drawn = Image.fromarray(draw_creature(i, 48))
-        path = folder / f"set {i % 2}" / f"no. {i}.v1"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if i % 3 == 0:
-            path.write_bytes(saved(drawn, "PNG"))
-        elif i % 3 == 1:
-            path.write_bytes(saved(drawn.convert("RGB"), "JPEG", quality=95))
-        else:
-            path.write_bytes(saved(drawn.convert("P"), "PNG"))
-    (folder / "twin.png").write_bytes((folder / "set 0" / "no. 6.v1").read_bytes())
-    (folder / "bad.png").write_bytes(b"no picture")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardPictures:
-    out = tmp_path_factory.mktemp("made") / "shards"
-    return shard(FolderSource(pictures), ShardOptions(OPTIONS, pictures=5), out, workers=2)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -79,11 +48,11 @@ def test_a_folder_of_shards_holds_tars_indices_and_a_manifest(made: ShardPicture
 
 
 def test_plain_files_are_kept_to_the_byte_and_others_to_the_pixel(
-    made: ShardPictures, pictures: Path
+    made: ShardPictures, mixed: Path
 ) -> None:
     plain = 0
     for i, name in enumerate(made.names):
-        original, stored = (pictures / name).read_bytes(), made.read(i)
+        original, stored = (mixed / name).read_bytes(), made.read(i)
         assert made.manifest.sha256[i].tobytes() == hashlib.sha256(original).digest()
         if plainly_encoded(original):
             plain += 1
@@ -150,19 +119,19 @@ def test_our_index_is_the_one_that_dali_makes(made: ShardPictures, tmp_path: Pat
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_bytes_do_not_depend_on_the_number_of_workers(
-    made: ShardPictures, pictures: Path, tmp_path: Path, workers: int
+    made: ShardPictures, mixed: Path, tmp_path: Path, workers: int
 ) -> None:
     options = ShardOptions(OPTIONS, pictures=5)
-    again = shard(FolderSource(pictures), options, tmp_path / "again", workers)
+    again = shard(FolderSource(mixed), options, tmp_path / "again", workers)
     assert content(again.folder) == content(made.folder)
 
 
 @pytest.mark.parametrize("squares", [False, True])
 def test_prepared_from_shards_as_from_their_source(
-    pictures: Path, tmp_path: Path, squares: bool
+    mixed: Path, tmp_path: Path, squares: bool
 ) -> None:
     options = ShardOptions(OPTIONS, squares=squares, pictures=7)
-    source = FolderSource(pictures)
+    source = FolderSource(mixed)
     shards = shard(source, options, tmp_path / "shards", workers=0)
     from_source = prepare(source, OPTIONS, tmp_path / "a", workers=0)
     found = resolve(str(shards.folder))
@@ -235,133 +204,6 @@ def test_several_tars_of_strangers_are_a_source(tmp_path: Path) -> None:
 def test_one_of_our_tars_is_an_archive_like_any_other(made: ShardPictures, tmp_path: Path) -> None:
     assert extract(made.folder / "shard-000001.tar", tmp_path / "unpacked") == []
     assert len(list((tmp_path / "unpacked").iterdir())) == 5
-
-
-# Restarts
-
-
-def _start(pictures: Path, out: Path, task: str) -> "subprocess.Popen[bytes]":
-    """Shards in a process of its own, in which `task` replaces `sharding.write_task`."""
-    root = Path(__file__).resolve().parents[2]
-    script = f"""
-        import sys, os, time; sys.path.insert(0, {str(root)!r})
-        from pathlib import Path
-        from pokegan.data import PrepareOptions, sharding
-        from pokegan.data.sources import FolderSource
-        write = sharding.write_task
-        {task}
-        options = sharding.ShardOptions(PrepareOptions(16), pictures=5)
-        sharding.shard(FolderSource(Path({str(pictures)!r})), options, Path({str(out)!r}), 0)
-    """
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
-
-
-def test_killed_between_shards_it_goes_on_and_ends_with_the_same_bytes(
-    made: ShardPictures, pictures: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    task = "sharding.write_task = lambda t: write(t) if t.first < 10 else os.abort()"
-    assert _start(pictures, out, task).wait(timeout=60) == -signal.SIGABRT
-    finished = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
-    assert len(finished) == 2
-    with pytest.raises(DataError, match=r"not complete: run .* again"):
-        resolve(str(out))
-    (out / ".shard-000002-17-abcdef01.tar").write_bytes(b"half")
-    told: list[tuple[int, int]] = []
-    again = shard(
-        FolderSource(pictures),
-        ShardOptions(OPTIONS, pictures=5),
-        out,
-        workers=0,
-        examining=lambda *done: pytest.fail("the pictures were examined before"),
-        writing=lambda *done: told.append(done),
-    )
-    assert content(again.folder) == content(made.folder)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert told == [(5, 23), (10, 23), (15, 23), (20, 23), (23, 23)]
-
-
-def test_killed_at_any_moment(made: ShardPictures, pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for delay in (0.3, 0.45, 0.6):
-        task = "sharding.write_task = lambda t: time.sleep(.02) or write(t)"
-        process = _start(pictures, out, task)
-        time.sleep(delay)
-        process.kill()
-        process.wait()
-    again = shard(FolderSource(pictures), ShardOptions(OPTIONS, pictures=5), out, workers=0)
-    assert content(again.folder) == content(made.folder)
-
-
-def test_a_complete_folder_is_left_and_one_of_another_job_refused(
-    made: ShardPictures, pictures: Path
-) -> None:
-    before = {path: path.stat().st_mtime_ns for path in made.folder.iterdir()}
-    source = FolderSource(pictures)
-    again = shard(source, ShardOptions(OPTIONS, pictures=5), made.folder, workers=0)
-    assert again.checksum == made.checksum
-    for options, words in (
-        (ShardOptions(OPTIONS, pictures=6), "pictures_per_shard 5, not 6"),
-        (ShardOptions(PrepareOptions(17), pictures=5), "size 16, not 17"),
-        (ShardOptions(OPTIONS, squares=True, pictures=5), "squares False, not True"),
-    ):
-        with pytest.raises(DataError, match=f"holds shards of {words}: name another folder"):
-            shard(source, options, made.folder, workers=0)
-    with pytest.raises(DataError, match="source 'mixed', not 'demo'"):
-        shard(DemoSource(count=3), ShardOptions(OPTIONS, pictures=5), made.folder, workers=0)
-    assert {path: path.stat().st_mtime_ns for path in made.folder.iterdir()} == before
-
-
-def test_a_lost_shard_is_made_again(made: ShardPictures, pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    options = ShardOptions(OPTIONS, pictures=5)
-    shard(FolderSource(pictures), options, out, workers=0)
-    (out / "shard-000001.tar").unlink()
-    os.truncate(out / "shard-000003.tar", 1000)
-    again = shard(FolderSource(pictures), options, out, workers=0)
-    assert content(again.folder) == content(made.folder)
-
-
-def test_other_files_are_not_written_among(pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(DataError, match=r"holds 'thesis\.txt': name a new or empty folder"):
-        shard(FolderSource(pictures), ShardOptions(OPTIONS), tmp_path, workers=0)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_nothing_usable_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(b"text")
-    source = FolderSource(tmp_path / "in")
-    with pytest.raises(DataError, match="no picture of in can be used"):
-        shard(source, ShardOptions(OPTIONS), tmp_path / "out", workers=0)
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-def test_a_file_that_changes_meanwhile_is_named(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for i in range(3):
-        (tmp_path / "in" / f"{i}.png").write_bytes(saved(Image.new("L", (9, 9), 80 * i), "PNG"))
-
-    def change(done: int, total: int) -> None:
-        if done == total:
-            (tmp_path / "in" / "1.png").write_bytes(saved(Image.new("L", (9, 9), 50), "PNG"))
-
-    source = FolderSource(tmp_path / "in")
-    with pytest.raises(DataError, match=r"1\.png changed while shards were made"):
-        shard(source, ShardOptions(OPTIONS), tmp_path / "out", workers=0, examining=change)
-
-
-def test_two_processes_do_not_write_one_folder(pictures: Path, tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    (tmp_path / "out").mkdir()
-    handle = os.open(tmp_path / "out", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(DataError, match="is being written by another process"):
-            shard(FolderSource(pictures), ShardOptions(OPTIONS), tmp_path / "out", workers=0)
-    finally:
-        os.close(handle)
 
 
 # Damage and access
@@ -453,12 +295,3 @@ def test_texts_are_a_sequence_of_little_memory() -> None:
     assert pickle.loads(pickle.dumps(texts))[3] == words[3]
     with pytest.raises(IndexError):
         texts[5]
-
-
-def test_the_plan_of_a_killed_run_is_a_manifest(pictures: Path, tmp_path: Path) -> None:
-    """What `.making` holds is what `prepare` would have written, less the pixels."""
-    out = tmp_path / "out"
-    assert _start(pictures, out, "sharding.write_task = lambda t: os.abort()").wait(60)
-    kept = Manifest.from_json((out / ".making" / "set" / MANIFEST).read_text())
-    images = prepare(FolderSource(pictures), OPTIONS, tmp_path / "set", workers=0)
-    assert kept.pictures == images.manifest.pictures
