@@ -356,7 +356,7 @@ def test_demo_files(here: Path, capsys: Output) -> None:
         assert picture.getchannel("A").getextrema() == (0, 255)
     assert "3 creatures" in capsys.readouterr().out
     assert main(["data", "prepare", "./demo", "--size", "32", "--workers", "0"]) == 0
-    for wrong in ("-n 0", "-n 1025", "--size 4", "--seed -1"):
+    for wrong in ("-n 0", "-n 1000001", "--size 4", "--seed -1"):
         assert main(["data", "demo", *wrong.split(), "--out", "no"]) == 2
         capsys.readouterr()
     assert not (here / "no").exists() or not any((here / "no").iterdir())
