@@ -14,9 +14,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
 from pokegan.cli import data_shard
+from pokegan.cli.filters import add_filters, given_filters
+from pokegan.config import FILTERS
 
 if TYPE_CHECKING:
-    from pokegan.data import PrepareOptions, Source
+    from pokegan.data import Manifest, PackedImages, PrepareOptions, Source
+    from pokegan.data.prepare import Progress
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -24,6 +27,7 @@ Command: TypeAlias = Callable[[argparse.Namespace], int]
 
 TERMINATED = 128 + signal.SIGTERM
 
+_CHOICES = ("size", "background", "fit", "keep_duplicates", "decoder")
 _LISTED = 20
 _DATA = "a folder of pictures, a .zip or .tar archive, demo, pokeapi, or kaggle:OWNER/NAME"
 _NAMES = """names:
@@ -60,23 +64,23 @@ def fetch(args: argparse.Namespace) -> int:
 def prepare(args: argparse.Namespace) -> int:
     """Prepare pictures into a set, with a report and a contact sheet."""
     from pokegan.cli.progress import bar
-    from pokegan.data import PackedImages, prepare, report_text, save_contact_sheet
+    from pokegan.data import report_text, save_contact_sheet
     from pokegan.data.packed import CONTACT_SHEET
-    from pokegan.data.sources import resolve
-    from pokegan.errors import DataError
+    from pokegan.data.remake import comparison
+    from pokegan.errors import ConfigError
 
-    options = _options(args)
-    source = resolve(args.data)
-    if isinstance(source, PackedImages):
-        raise DataError(f"{args.data} is prepared already, at {source.size} px: give its pictures")
-    out = args.out or _default_out(source, args.size)
+    if args.made is None and args.data is None:
+        raise ConfigError(f"DATA is missing: {_DATA}")
     with bar("preparing") as progress:
-        images = prepare(source, options, out, workers=args.workers, progress=progress)
+        made, images = (_prepare if args.made is None else _prepare_again)(args, progress)
+    out = images.path
     sheet = save_contact_sheet(images, out / CONTACT_SHEET)
     print(report_text(images.manifest, _LISTED))
+    if made is not None:
+        print(comparison(made, images.manifest))
     print(f"\nset            {out} (every file is listed in its manifest.json)")
     print(f"contact sheet  {sheet}")
-    print(f"next           pokegan train --data {shlex.quote(str(out))} --size {args.size}")
+    print(f"next           pokegan train --data {shlex.quote(str(out))} --size {images.size}")
     return 0
 
 
@@ -91,7 +95,11 @@ def inspect(args: argparse.Namespace) -> int:
     if not isinstance(images, PackedImages):
         with bar("preparing") as progress:
             images = cached(images, _options(args), workers=args.workers, progress=progress)
+    else:
+        _refuse_options(args, f"{args.data} is prepared already")
     found = inspect(images)
+    if args.sheet:
+        found.save_sheet(args.sheet)
     print(json.dumps(found.to_json(), indent=1) if args.json else found.to_text(_LISTED))
     return 0
 
@@ -172,7 +180,14 @@ def _add_prepare(commands: Commands, parents: list[argparse.ArgumentParser]) -> 
         help="make a set for training of any pictures",
         description="Decode, square and deduplicate pictures; pack them into one folder.",
     )
-    parser.add_argument("data", metavar="DATA", help=_DATA)
+    parser.add_argument("data", metavar="DATA", nargs="?", help=_DATA)
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="made",
+        metavar="SET",
+        help="make the set in this folder, or of this manifest.json, again of its pictures in DATA",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -192,6 +207,12 @@ def _add_inspect(commands: Commands, parents: list[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("data", metavar="DATA", help=f"a prepared set, {_DATA}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help="save a contact sheet (PNG) that marks outliers in red, nearly empty pictures in blue",
+    )
     _add_options(parser)
     parser.set_defaults(run=_ended(inspect))
 
@@ -235,34 +256,28 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
 def _add_options(parser: argparse.ArgumentParser) -> None:
     """The flags of preparation; the defaults are those of `PrepareOptions`."""
     parser.add_argument(
-        "--size", type=int, default=64, metavar="PX", help="side of the squares (default: 64 px)"
+        "--size", type=int, metavar="PX", help="side of the squares (default: 64 px)"
     )
     parser.add_argument(
         "--background",
-        default="white",
         metavar="COLOUR",
         help="what transparency becomes: white, black or #rrggbb (default: white)",
     )
     parser.add_argument(
         "--fit",
         choices=("pad", "crop"),
-        default="pad",
         help="how a picture becomes square (default: pad)",
     )
     parser.add_argument(
-        "--keep-duplicates", action="store_true", help="keep exact and near duplicates"
+        "--keep-duplicates",
+        action="store_true",
+        default=None,
+        help="keep exact and near duplicates",
     )
-    parser.add_argument(
-        "--near-duplicate-distance",
-        type=float,
-        metavar="D",
-        help="pictures this close count as one, in levels of 0 to 255; 0: only exact duplicates "
-        "(default: 6.5)",
-    )
+    add_filters(parser)
     parser.add_argument(
         "--decoder",
         choices=("pillow", "torchvision", "dali"),
-        default="pillow",
         help="what decodes the files that all decoders read alike; the rest is Pillow's "
         "(default: pillow)",
     )
@@ -283,16 +298,67 @@ def _workers(text: str) -> int:
 def _options(args: argparse.Namespace) -> "PrepareOptions":
     from pokegan.data import PrepareOptions
     from pokegan.data.colours import parse_colour
-    from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 
-    near = args.near_duplicate_distance
-    return PrepareOptions(
-        size=args.size,
-        background=parse_colour(args.background),
-        fit=args.fit,
-        keep_duplicates=args.keep_duplicates,
-        near_duplicate_distance=NEAR_DUPLICATE_DISTANCE if near is None else near,
-        decoder=args.decoder,
+    given = {name: getattr(args, name) for name in _CHOICES}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "background" in given:
+        given["background"] = parse_colour(given["background"])
+    return PrepareOptions(**{"size": 64, **given, **given_filters(args)})
+
+
+def _prepare(args: argparse.Namespace, progress: "Progress") -> "tuple[None, PackedImages]":
+    """The set of `args.data`."""
+    from pokegan.data import prepare
+
+    options, source = _options(args), _source(args.data)
+    out = args.out or _default_out(source, options.size)
+    return None, prepare(source, options, out, workers=args.workers, progress=progress)
+
+
+def _prepare_again(
+    args: argparse.Namespace, progress: "Progress"
+) -> "tuple[Manifest, PackedImages]":
+    """The manifest of `--from`, and its set made again."""
+    from pokegan.data.remake import read_manifest, remake
+
+    _refuse_options(args, "--from takes all options from the manifest")
+    made = read_manifest(args.made)
+    source = _source(args.data or _name_in(made, args.made))
+    out = args.out or _default_out(source, made.size)
+    return made, remake(made, source, out, args.workers, progress)
+
+
+def _source(data: str) -> "Source":
+    """What `data` means; DataError where it is prepared already."""
+    from pokegan.data import PackedImages
+    from pokegan.data.sources import resolve
+    from pokegan.errors import DataError
+
+    source = resolve(data)
+    if isinstance(source, PackedImages):
+        raise DataError(f"{data} is prepared already, at {source.size} px: give its pictures")
+    return source
+
+
+def _refuse_options(args: argparse.Namespace, why: str) -> None:
+    """Raise ConfigError where an option of preparation is given: it would have no effect."""
+    from pokegan.errors import ConfigError
+
+    for name in (*_CHOICES, *FILTERS):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"{why}: leave out --{name.replace('_', '-')}")
+
+
+def _name_in(made: "Manifest", path: Path) -> str:
+    """The collection that a set was made of; DataError where it was a folder or an archive."""
+    from pokegan.data.sources import is_name
+    from pokegan.errors import DataError
+
+    if is_name(made.source):
+        return made.source
+    raise DataError(
+        f"the set of {path} was made of a folder or archive called {made.source}: name it too, as "
+        f"in pokegan data prepare --from {shlex.quote(str(path))} FOLDER"
     )
 
 

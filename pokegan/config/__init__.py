@@ -5,6 +5,7 @@ Frozen dataclasses. A field that a user can set carries its command-line flag, s
 """
 
 from pokegan.config.parts import (
+    FILTERS,
     AutoencodingConfig,
     DataConfig,
     LatentConfig,
@@ -20,6 +21,7 @@ from pokegan.config.run import RESUMABLE, SAME_BATCHES, RunConfig, override, sam
 from pokegan.config.setting import Setting, interval
 
 __all__ = [
+    "FILTERS",
     "RESUMABLE",
     "SAME_BATCHES",
     "AutoencodingConfig",

@@ -6,6 +6,10 @@ from typing import Any
 
 from pokegan.config.setting import setting
 
+FILTERS = (  # fields of DataConfig and of PrepareOptions: which readable pictures are kept
+    *("near_duplicate_distance", "min_size", "max_aspect", "plain_background", "min_foreground"),
+)
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -20,6 +24,35 @@ class DataConfig:
     )
     fit: str = setting("pad", "--fit", "how a picture becomes square", choices=("pad", "crop"))
     keep_duplicates: bool = setting(False, "--keep-duplicates", "keep exact and near duplicates")
+    near_duplicate_distance: float = setting(
+        6.5,
+        "--near-duplicate-distance",
+        "pictures this close count as one, in levels of 0 to 255; 0: only exact duplicates",
+        minimum=0.0,
+        maximum=255.0,
+    )
+    min_size: int = setting(
+        0, "--min-size", "leave out pictures with a shorter side", unit="px", minimum=0
+    )
+    max_aspect: float | None = setting(
+        None,
+        "--max-aspect",
+        "leave out pictures so many times longer than their shorter side",
+        unset="no limit",
+        minimum=1.0,
+    )
+    plain_background: bool = setting(
+        False,
+        "--plain-background",
+        "leave out pictures whose border is neither transparent nor the background",
+    )
+    min_foreground: float = setting(
+        0.0,
+        "--min-foreground",
+        "leave out pictures of which a smaller share differs from the background",
+        minimum=0.0,
+        maximum=1.0,
+    )
     flip: bool = setting(True, "--flip", "mirror half of the pictures left to right")
     shift: int = setting(
         0,
@@ -29,25 +62,13 @@ class DataConfig:
         minimum=0,
     )
     brightness: float = setting(
-        0.0,
-        "--brightness",
-        "scale the brightness by up to 1 plus or minus this",
-        minimum=0.0,
-        maximum=1.0,
+        0.0, "--brightness", "scale it by up to 1 plus or minus this", minimum=0.0, maximum=1.0
     )
     contrast: float = setting(
-        0.0,
-        "--contrast",
-        "scale the contrast by up to 1 plus or minus this",
-        minimum=0.0,
-        maximum=1.0,
+        0.0, "--contrast", "scale it by up to 1 plus or minus this", minimum=0.0, maximum=1.0
     )
     saturation: float = setting(
-        0.0,
-        "--saturation",
-        "scale the saturation by up to 1 plus or minus this",
-        minimum=0.0,
-        maximum=1.0,
+        0.0, "--saturation", "scale it by up to 1 plus or minus this", minimum=0.0, maximum=1.0
     )
     hue: float = setting(
         0.0,

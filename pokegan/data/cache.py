@@ -205,5 +205,6 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove what killed processes left behind a day or longer ago."""
     with suppress(OSError):
         for path in folder.glob(".*.part"):
-            if path.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+            newest = max(item.stat().st_mtime for item in (path, *path.iterdir()))
+            if newest < time.time() - _ABANDONED_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)

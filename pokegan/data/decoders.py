@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pokegan.data import dali_pipeline as dali
+from pokegan.data.jpeg import has_too_many_scans
 from pokegan.data.options import DECODERS
 from pokegan.data.plain import Plain, plain_header
 from pokegan.errors import ConfigError
@@ -67,7 +68,10 @@ def decode_plain(
     places = [
         place
         for place, header in enumerate(headers)
-        if header and dali.suits(header) and header.width * header.height <= max_pixels
+        if header
+        and dali.suits(header)
+        and header.width * header.height <= max_pixels
+        and not (header.kind == "JPEG" and has_too_many_scans(contents[place]))
     ]
     if not places:
         return pictures, []

@@ -5,23 +5,30 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from pokegan.data.options import RGB
 from pokegan.data.refusals import category
 from pokegan.errors import DataError
 
 FORMAT = "pokegan-packed"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # version 1 did not say what the pictures were before
 
 Row = TypeVar("Row", bound=NamedTuple)
 
 
 class Picture(NamedTuple):
-    """A picture of the set; its position is its row in `images.u8`."""
+    """A picture of the set; its position is its row in `images.u8`.
+
+    `format`, `width` and `height` are those of `filters.Original`; None where they are not known.
+    """
 
     name: str
     sha256: str
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
 
 
 class Duplicate(NamedTuple):
@@ -152,9 +159,10 @@ def by_number(reasons: Iterable[str]) -> dict[str, int]:
 
 
 def _rows(kind: Callable[..., Row], rows: list[dict[str, Any]]) -> tuple[Row, ...]:
-    """Rows of the manifest from JSON; ValueError where a value is neither a text nor null."""
-    if not all(isinstance(value, str | None) for row in rows for value in row.values()):
-        raise ValueError("a row holds something else than texts")
+    """Rows of the manifest from JSON; ValueError where a value is of another type than it says."""
+    hints = get_type_hints(kind)
+    if not all(isinstance(value, hints[key]) for row in rows for key, value in row.items()):
+        raise ValueError("a row holds a value of another type")
     return tuple(kind(**row) for row in rows)
 
 
@@ -166,10 +174,10 @@ def _rows_to_json(rows: Iterable[Picture | Duplicate | Skipped]) -> str:
 def _check_format(values: Any) -> None:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise DataError("not the manifest of a packed set")
-    if values.get("version") != VERSION:
+    if values.get("version") not in READABLE:
         raise DataError(
-            f"a packed set of version {values.get('version')}, this pokegan reads version "
-            f"{VERSION}: prepare the pictures again"
+            f"a packed set of version {values.get('version')}, this pokegan reads versions "
+            f"{READABLE[0]} to {READABLE[-1]}: prepare the pictures again"
         )
 
 

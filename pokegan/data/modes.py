@@ -6,6 +6,7 @@ Pillow's own `convert` clips 16-bit grey and overlooks some transparent colours;
 import contextlib
 import io
 import struct
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ _UNSIGNED = 1
 _WHITE_IS_ZERO = 0
 _OVERSHOOT = 2.0  # sharpening and resampling carry floating point beyond white
 _ALPHA_SHARE = 0.02
+_PIECE = 1 << 20  # values that are worked on together
 
 
 def to_8_bit(image: Image.Image, kind: str, content: bytes) -> Image.Image:
@@ -83,7 +85,7 @@ def _from_wide(image: Image.Image, kind: str) -> Image.Image:
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return plain
-    return _with_alpha(plain, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return _with_alpha(plain, Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255))))
 
 
 def _is_16(image: Image.Image, kind: str) -> bool:
@@ -94,7 +96,7 @@ def _scale_16(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]:
     """16-bit grey by v / 257; 12-bit grey, which only TIFF knows, by v * 255 / 4095. Rounded."""
     white = 4095 if _tiff_tag(image, _BITS_PER_SAMPLE) == 12 else 65535
     table = np.rint(np.minimum(np.arange(65536) * (255 / white), 255)).astype(np.uint8)
-    return np.asarray(table[values], np.uint8)
+    return _by_rows(values, lambda rows: table[rows])
 
 
 def _scale_by_range(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]:
@@ -112,8 +114,22 @@ def _scale_by_range(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]
     white = next((white for white in whites if values.max() <= slack * white), None)
     if white is None:
         raise DecodeError("damaged: floating point values beyond any known range")
-    scaled = np.clip(values.astype(np.float32), 0, white)
-    return np.asarray(np.rint(scaled * np.float32(255 / white)), np.uint8)
+    return _by_rows(values, lambda rows: np.rint(_scaled(rows, white)))
+
+
+def _scaled(rows: Values, white: float) -> npt.NDArray[np.float32]:
+    clipped: npt.NDArray[np.float32] = np.clip(rows.astype(np.float32), 0, white)
+    clipped *= np.float32(255 / white)
+    return clipped
+
+
+def _by_rows(values: Values, change: Callable[[Values], Values]) -> npt.NDArray[np.uint8]:
+    """`change` of [H, W] values as uint8, a few rows at a time: of a large picture, one copy."""
+    out = np.empty(values.shape, np.uint8)
+    step = max(1, _PIECE // max(1, values.shape[1]))
+    for start in range(0, len(values), step):
+        out[start : start + step] = change(values[start : start + step])
+    return out
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> int | None:
@@ -147,7 +163,7 @@ def _deep_colour_key(image: Image.Image, content: bytes) -> Image.Image | None:
         low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
         low.load()
         deep = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)  # [H, W, 3]
-    return Image.fromarray(np.where((deep == key).all(axis=-1), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.where((deep == key).all(axis=-1), np.uint8(0), np.uint8(255)))
 
 
 def _hidden_bmp_alpha(content: bytes, size: tuple[int, int]) -> Image.Image | None:

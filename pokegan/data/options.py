@@ -26,9 +26,15 @@ class PrepareOptions:
         keep_duplicates: keep every readable picture.
         near_duplicate_distance: the largest `duplicates.distance` of pictures counted as the same,
             in levels of 0..255; 0 keeps all but exact duplicates.
+        min_size: pictures with a side of fewer px are refused; vector graphics have none.
+        max_aspect: pictures longer than this many times their shorter side are refused, 1 or more;
+            None: no limit.
+        plain_background: refuse pictures whose border is neither transparent nor `background`.
+        min_foreground: the least share of the square that differs from `background`, 0 to 1.
         max_pixels: larger pictures are refused by their header.
         max_bytes: larger files are refused unread.
         seconds_per_picture: of processor time; what takes longer is given up, in a worker process.
+            A picture has two tries, each of half of it.
         decoder: "pillow", "torchvision" or "dali"; the latter two for the files that they read as
             Pillow does, which reads the others.
 
@@ -40,6 +46,10 @@ class PrepareOptions:
     fit: str = "pad"
     keep_duplicates: bool = False
     near_duplicate_distance: float = NEAR_DUPLICATE_DISTANCE
+    min_size: int = 0
+    max_aspect: float | None = None
+    plain_background: bool = False
+    min_foreground: float = 0.0
     max_pixels: int = MAX_PIXELS
     max_bytes: int = 256 << 20
     seconds_per_picture: float = 10.0
@@ -53,6 +63,11 @@ class PrepareOptions:
         _require(self.fit in ("pad", "crop"), f"fit must be 'pad' or 'crop', not {self.fit!r}")
         near = self.near_duplicate_distance
         _require(0 <= near <= 255, f"near_duplicate_distance must be 0 to 255, not {near}")
+        _require(self.min_size >= 0, f"min_size must be 0 px or more, not {self.min_size}")
+        aspect = self.max_aspect
+        _require(aspect is None or aspect >= 1, f"max_aspect must be 1 or more, not {aspect}")
+        least = self.min_foreground
+        _require(0 <= least <= 1, f"min_foreground must be 0 to 1, not {least}")
         _require(
             1 <= self.max_pixels <= PILLOW_MAX_PIXELS,
             f"max_pixels must be 1 to {PILLOW_MAX_PIXELS:,}, not {self.max_pixels:,}",
@@ -66,6 +81,19 @@ class PrepareOptions:
     def to_json(self) -> dict[str, Any]:
         """The options as JSON values, complete."""
         return {**dataclasses.asdict(self), "background": list(self.background)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "PrepareOptions":
+        """Read what `to_json` gave; what an older pokegan did not know has its default.
+
+        Raises ConfigError for an option that is not known here, and for values out of range.
+        """
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        _require(not unknown, f"the option {', '.join(unknown)} is not known to this pokegan")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"the options are damaged: {error}") from error
 
 
 def _require(condition: bool, message: str) -> None:

@@ -138,7 +138,7 @@ class _Gathered:
             if result.replaced:
                 self.replaced.append(entry.name)
             self._rows.append(row)
-            self.pictures.append(Picture(entry.name, result.sha256))
+            self.pictures.append(Picture(entry.name, result.sha256, *result.original))
             self._digests.append(result.digest)
             self._hashes.append(result.perceptual_hash)
             self._lossy.append(result.lossy)
@@ -169,7 +169,7 @@ def _counted(results: Iterator[Result], total: int, progress: Progress | None) -
 
 
 def _duplicate(match: Match, pictures: Sequence[Picture]) -> Duplicate:
-    name, sha256 = pictures[match.index]
+    name, sha256, *_ = pictures[match.index]
     return Duplicate(name, sha256, pictures[match.kept].name, match.kind)
 
 

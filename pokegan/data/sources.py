@@ -8,6 +8,7 @@ import difflib
 from itertools import islice
 from pathlib import Path
 
+from pokegan.config import FILTERS
 from pokegan.data import stored
 from pokegan.data.archives import extract, is_archive, stem
 from pokegan.data.cache import cached
@@ -102,11 +103,12 @@ def open_data(
     pictures found); without it `say` is told that preparation begins. `workers` as for `prepare`.
 
     Raises DataError as `resolve` and `prepare` do, and when `data` is a prepared set of another
-    size than `options.size`.
+    size than `options.size`, or one that was made without a filter that `options` asks for.
     """
     found = resolve(data, say)
     if isinstance(found, PackedImages):
         _require_size(found, data, options.size)
+        _require_filters(found, data, options)
         return found
     return cached(found, options, workers=workers, progress=progress or announcing(options, say))
 
@@ -141,6 +143,18 @@ def _require_size(images: PackedImages, data: str, size: int) -> None:
             f"{data} is a set prepared at {images.size} px, not at {size} px: use "
             f"--size {images.size}, or prepare its pictures again at {size} px"
         )
+
+
+def _require_filters(images: PackedImages, data: str, options: PrepareOptions) -> None:
+    """Refuse a filter that would have no effect: the set was made without it."""
+    plain = PrepareOptions(options.size)
+    for name in FILTERS:
+        asked = getattr(options, name)
+        if asked not in (getattr(plain, name), images.manifest.options.get(name)):
+            raise DataError(
+                f"{data} is a prepared set, so --{name.replace('_', '-')} has no effect: prepare "
+                "its pictures again with it, or leave it out"
+            )
 
 
 def announcing(options: PrepareOptions, say: Say) -> Progress:

@@ -14,14 +14,22 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pokegan.data.decode import composite, decode
+from pokegan.data.decode import Decoded, composite, upright_original
 from pokegan.data.decoders import PILLOW, decode_plain
 from pokegan.data.duplicates import perceptual_hash, thumbnail
 from pokegan.data.entries import DrawnEntry, Entry, FileEntry, PieceEntry
+from pokegan.data.filters import (
+    DRAWN,
+    PIXELS,
+    Original,
+    check_border,
+    check_foreground,
+    check_original,
+)
 from pokegan.data.geometry import crop_box, pad_geometry
 from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
-from pokegan.data.sniff import is_lossy
+from pokegan.data.sniff import is_lossy, sniff
 
 _REDUCING_GAP = 8.0  # larger pictures meet a box filter first: 0.1 levels off, twice as fast
 
@@ -36,6 +44,7 @@ class Square(NamedTuple):
         perceptual_hash: 64 bits.
         thumbnail: 16 * 16 * 3 bytes.
         lossy: whether the file was a JPEG or the like.
+        original: what it was before.
         replaced: whether Pillow had to take the place of the decoder that was asked for.
     """
 
@@ -45,6 +54,7 @@ class Square(NamedTuple):
     perceptual_hash: int
     thumbnail: bytes
     lossy: bool
+    original: Original
     replaced: bool = False
 
 
@@ -87,21 +97,21 @@ def prepare_entry(
     try:
         if isinstance(entry, DrawnEntry):
             sha256 = drawn_identity(entry)
-            return _square(_drawn(entry, options), sha256, lossy=False)
+            drawn = _drawn(entry, options)
+            return _square(drawn, sha256, False, Original(DRAWN, *drawn.size), options)
         if content is None:
             content = read_file(entry, options.max_bytes)
         sha256 = hashlib.sha256(content).hexdigest()
         if isinstance(entry, PieceEntry) and entry.side:
             pixels = Image.frombytes("RGB", (entry.side, entry.side), content)
-            fitted = fit(pixels, options.size, options.fit, options.background)
-            return _square(fitted, sha256, lossy=False)
+            return _square(pixels, sha256, False, Original(PIXELS, *pixels.size), options)
         if picture is None:
             target = options.size if options.fit == "pad" else 2 * options.size
-            opaque = decode(content, options.background, options.max_pixels, target)
+            decoded = upright_original(content, options.max_pixels, target)
         else:
-            opaque = composite(picture, options.background)
-        fitted = fit(opaque, options.size, options.fit, options.background)
-        return _square(fitted, sha256, is_lossy(content))
+            decoded = Decoded(picture, Original(sniff(content) or "", *picture.size))
+        opaque = composite(decoded.picture, options.background)
+        return _square(opaque, sha256, is_lossy(content), decoded.original, options)
     except DecodeError as error:
         return Refusal(sha256, str(error))
     except MemoryError:
@@ -195,9 +205,16 @@ def _resize(
     return picture.resize(size, method, box, reducing_gap=_REDUCING_GAP)
 
 
-def _square(picture: Image.Image, sha256: str, lossy: bool) -> Square:
-    array = np.asarray(picture)  # [size, size, 3] uint8
+def _square(
+    picture: Image.Image, sha256: str, lossy: bool, original: Original, options: PrepareOptions
+) -> Square:
+    """Filter and fit an RGB picture. Raises DecodeError where it is not wanted."""
+    check_original(original, options)
+    check_border(picture, options)
+    fitted = fit(picture, options.size, options.fit, options.background)
+    array = np.asarray(fitted)  # [size, size, 3] uint8
+    check_foreground(array, options)
     pixels = array.tobytes()
     digest = hashlib.blake2b(pixels, digest_size=16).digest()
     small = thumbnail(array)
-    return Square(pixels, sha256, digest, perceptual_hash(array), small.tobytes(), lossy)
+    return Square(pixels, sha256, digest, perceptual_hash(array), small.tobytes(), lossy, original)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple
 
+from pokegan.data.filters import Original
 from pokegan.data.square import Square
 
 _PIECE = 1 << 24
@@ -26,6 +27,7 @@ class Kept(NamedTuple):
     digest: bytes
     perceptual_hash: int
     lossy: bool
+    original: Original
     replaced: bool
 
 
@@ -41,7 +43,8 @@ class Rows:
         _write(self._images, row, square.pixels)
         _write(self._thumbnails, row, square.thumbnail)
         return Kept(
-            square.sha256, square.digest, square.perceptual_hash, square.lossy, square.replaced
+            *(square.sha256, square.digest, square.perceptual_hash),
+            *(square.lossy, square.original, square.replaced),
         )
 
     def __enter__(self) -> "Rows":

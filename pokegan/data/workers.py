@@ -42,6 +42,7 @@ MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
 _BUNCH = 16  # entries that travel together: fewer wake the parent for each, more end unevenly
 _BUNCHES_PER_WORKER = 3  # bounds the results that wait for their turn
+_TRIES = 2
 _WALL_FACTOR = 12  # seconds by the clock for each second of work, for machines that are busy
 _TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # its default action ends the process
 _READY = "ready"
@@ -163,7 +164,7 @@ class _Worker:
                 self._stop()
                 failures += decoder == PILLOW
                 decoder = PILLOW
-                if failures == 2 or self._closed:
+                if failures == _TRIES or self._closed:
                     results.append(Refusal(None, reason))
                     failures = 0
         return results
@@ -174,7 +175,7 @@ class _Worker:
             process.wait(timeout=1)  # its pipes close a moment before it is gone
         limit = self._options.seconds_per_picture
         out_of_time = _TIMER_SIGNAL is not None and process.returncode == -_TIMER_SIGNAL
-        if out_of_time or seconds >= _WALL_FACTOR * limit:
+        if out_of_time or seconds >= _WALL_FACTOR * limit / _TRIES:
             return f"{TOO_LONG}: over {limit:g} s"
         return CRASHED
 
@@ -278,7 +279,7 @@ def serve() -> None:
             while True:
                 decoder, bunch = pickle.load(requests)
                 for piece in _pieces(bunch, batch_size(decoder)):
-                    with _time_limit(len(piece) * options.seconds_per_picture):
+                    with _time_limit(len(piece) * options.seconds_per_picture / _TRIES):
                         done = work.answers(piece, decoder)
                     for answer in done:
                         send(answers, answer)

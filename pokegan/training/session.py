@@ -8,7 +8,15 @@ from typing import Any
 
 import torch
 
-from pokegan.config import RESUMABLE, SAME_BATCHES, RunConfig, override, same_batches, settings
+from pokegan.config import (
+    FILTERS,
+    RESUMABLE,
+    SAME_BATCHES,
+    RunConfig,
+    override,
+    same_batches,
+    settings,
+)
 from pokegan.data.colours import parse_colour
 from pokegan.data.loaders import PictureSet, open_pictures
 from pokegan.data.options import PrepareOptions
@@ -125,6 +133,7 @@ def _open(config: RunConfig, say: Say, progress: Progress | None) -> PictureSet:
         background=parse_colour(data.background),
         fit=data.fit,
         keep_duplicates=data.keep_duplicates,
+        **{name: getattr(data, name) for name in FILTERS},
     )
     return open_pictures(data.source, options, data.loader, progress, say)
 

@@ -212,7 +212,7 @@ def test_the_default_place_is_not_taken_from_another_source(here: Path, capsys: 
         (["--background", "clear"], "--background clear"),
         (["--workers", "abc"], "--workers: 'abc' is not a whole number, 0 or more"),
         (["--workers", "-1"], "--workers: '-1' is not a whole number, 0 or more"),
-        (["--near-duplicate-distance", "-1"], "near_duplicate_distance"),
+        (["--near-duplicate-distance", "-1"], "--near-duplicate-distance -1.0: at least 0"),
     ],
 )
 def test_wrong_values_are_one_line(
@@ -266,14 +266,84 @@ def test_inspect_a_folder_and_a_set(pictures: Path, packed_folder: Path, capsys:
     assert {row["name"] for row in found["skipped"]} == {
         *("cut.png", "empty.png", "text.png", "labels.csv"),
     }
-    assert [row["name"] for row in found["duplicates"]] == ["red.PNG"]
+    assert found["duplicates"] == [
+        {"kept": "red again.png", "dropped": [{"name": "red.PNG", "kind": "same file"}]}
+    ]
     assert sum(found["counts"].values()) == found["found"]
     pixels = PackedImages.open(Path(found["path"])).images
-    assert np.allclose(found["mean_colour"], pixels.mean(axis=(0, 1, 2)))
+    assert np.allclose(found["colour"]["mean"], pixels.mean(axis=(0, 1, 2)))
     assert main(["data", "inspect", str(packed_folder)]) == 0
     text = capsys.readouterr().out
     assert "20 kept at 16 x 16 px" in text
-    assert re.search(r"background #ffffff, mean colour #[0-9a-f]{6}", text)
+    assert re.search(r"colour +mean #[0-9a-f]{6}", text)
+
+
+def test_prepare_again_by_a_manifest(here: Path, pictures: Path, capsys: Output) -> None:
+    flags = ["--size", "16", "--workers", "0", "--min-size", "8", "--max-aspect", "3"]
+    assert main(["data", "prepare", "my pics", "--out", "first", *flags]) == 0
+    Image.new("RGB", (30, 30), "green").save(pictures / "later.png")
+    again = ["data", "prepare", "--workers", "0", "--from"]
+    capsys.readouterr()
+    assert main([*again, "first", "my pics", "--out", "second"]) == 0
+    assert "the same pictures and the same pixels as in the first set" in capsys.readouterr().out
+    first, second = (Path(name, "images.u8").read_bytes() for name in ("first", "second"))
+    assert first == second
+    options = [PackedImages.open(Path(name)).manifest.options for name in ("first", "second")]
+    assert options[0] == options[1]
+    assert (options[0]["min_size"], options[0]["max_aspect"]) == (8, 3)
+    for wrong, expected in (
+        (["first/manifest.json"], "the set of first/manifest.json was made of a folder or archive"),
+        (["first", "my pics", "--min-size", "9"], "leave out --min-size"),
+        (["first", "my pics", "--size", "16"], "leave out --size"),
+        (["nothing", "my pics"], "nothing cannot be read: No such file or directory"),
+    ):
+        assert main([*again, *wrong]) == 2
+        assert expected in _error(capsys)
+    (pictures / "nested" / "transparent.png").unlink()
+    assert main([*again, "first", "my pics", "--out", "third"]) == 2
+    assert "missing: nested/transparent.png" in _error(capsys)
+    assert not Path("third").exists()
+
+
+def test_prepare_again_without_naming_the_collection(here: Path, packed_folder: Path) -> None:
+    assert main(["data", "prepare", "--from", str(packed_folder), "--workers", "0"]) == 0
+    checksums = {PackedImages.open(path).manifest.checksum for path in (packed_folder, "demo-16")}
+    assert len(checksums) == 1
+
+
+def test_filters_by_flags(pictures: Path, capsys: Output) -> None:
+    spot = Image.new("RGB", (12, 12), "white")
+    spot.paste("green", (4, 4, 8, 8))
+    spot.save(pictures / "spot.png")
+    flags = ["--size", "16", "--workers", "0", "--json"]
+    assert main(["data", "inspect", "my pics", *flags, "--plain-background"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["count"], found["counts"]["no plain background"]) == (1, 3)
+    assert main(["data", "inspect", "my pics", *flags, "--min-size", "11"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["count"], found["counts"]["too small"]) == (2, 2)
+    assert main(["data", "prepare"]) == 2
+    assert "DATA is missing: a folder of pictures" in _error(capsys)
+
+
+def test_inspect_refuses_options_that_would_do_nothing(packed_folder: Path, capsys: Output) -> None:
+    assert main(["data", "inspect", str(packed_folder), "--min-size", "9"]) == 2
+    assert "is prepared already: leave out --min-size" in _error(capsys)
+
+
+def test_every_key_of_the_json_is_in_the_documentation(
+    pictures: Path, packed_folder: Path, capsys: Output
+) -> None:
+    assert main(["data", "inspect", "my pics", "--workers", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    text = (Path(pokegan.__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    text = re.sub("(?s)```.*?```", "", text)
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", text))))
+    parts = [found, *(found[key] for key in ("originals", "colour", "border", "foreground"))]
+    parts += [found["nearly_empty"], found["outliers"], found["duplicates"][0], found["skipped"][0]]
+    keys = {key for part in parts for key in part}
+    assert len(keys) > 40
+    assert keys <= words
 
 
 def test_demo_files(here: Path, capsys: Output) -> None:
@@ -286,7 +356,7 @@ def test_demo_files(here: Path, capsys: Output) -> None:
         assert picture.getchannel("A").getextrema() == (0, 255)
     assert "3 creatures" in capsys.readouterr().out
     assert main(["data", "prepare", "./demo", "--size", "32", "--workers", "0"]) == 0
-    for wrong in ("-n 0", "-n 1025", "--size 4", "--seed -1"):
+    for wrong in ("-n 0", "-n 1000001", "--size 4", "--seed -1"):
         assert main(["data", "demo", *wrong.split(), "--out", "no"]) == 2
         capsys.readouterr()
     assert not (here / "no").exists() or not any((here / "no").iterdir())

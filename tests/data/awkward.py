@@ -272,7 +272,7 @@ def svg_pixels() -> Array:
 def make_awkward(folder: Path) -> Awkward:
     """Fill `folder` with every file of this module; some 90 of them."""
     made = Awkward()
-    for group in (_png, _jpeg, _webp, _gif, _bmp, _tiff, _svg, _turned, _names):
+    for group in _READABLE:
         for name, content, expected, tolerance in group():
             _write(folder / name, content)
             made.good[name] = (expected, tolerance)
@@ -286,6 +286,12 @@ def make_awkward(folder: Path) -> Awkward:
     os.mkfifo(folder / "pipe.png")
     made.bad["pipe.png"] = "not a regular file"
     return made
+
+
+def contents() -> dict[str, bytes]:
+    """The content of every file of `make_awkward` by name, the links and the pipe left out."""
+    found = {name: content for group in _READABLE for name, content, *_ in group()}
+    return found | {name: content for name, content, _ in _unreadable()}
 
 
 Rows = Iterable[tuple[str, bytes, Array, float]]
@@ -648,3 +654,6 @@ def _unreadable() -> Iterable[tuple[str, bytes, str]]:
     yield "strange.bmp", bytes(strange), "unsupported format"
     nan = np.full((8, 8), np.nan, "<f4").tobytes()
     yield "nan.tif", tiff(nan, "<", 8, 8, bits=32, sample_format=3), "damaged"
+
+
+_READABLE = (_png, _jpeg, _webp, _gif, _bmp, _tiff, _svg, _turned, _names)

@@ -17,6 +17,7 @@ import torch
 from awkward import Awkward, drawing, flat_drawing, make_awkward, on, png, saved, svg_text
 from PIL import Image
 
+from pokegan.data import modes
 from pokegan.data.decode import decode
 from pokegan.data.refusals import DecodeError, category
 from pokegan.data.sniff import is_lossy, sniff
@@ -197,3 +198,24 @@ def test_pillow_sees_what_we_write() -> None:
     """The hand-made containers are sound: Pillow agrees about their shape."""
     with Image.open(io.BytesIO(png([bytes(6)], 2, 8, 2))) as image:
         assert (image.size, image.mode) == ((2, 1), "RGB")
+
+
+def test_no_side_may_be_over_a_hundred_thousand() -> None:
+    wide = png([bytes(12_501)], 100_001, 1, 0)
+    with pytest.raises(
+        DecodeError, match="too many pixels: 100001 x 1, no side may be over 100,000"
+    ):
+        decode(wide)
+    assert decode(png([bytes(12_500)], 100_000, 1, 0)).size == (100_000, 1)
+
+
+def test_wide_grey_is_the_same_in_pieces(
+    folder: Path, awkward: Awkward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [name for name in awkward.good if re.search("16|32|float", name)]
+    assert len(names) > 8
+    whole = {name: decode((folder / name).read_bytes()) for name in names}
+    monkeypatch.setattr(modes, "_PIECE", 100)  # two rows
+    for name in names:
+        again = decode((folder / name).read_bytes())
+        assert again.tobytes() == whole[name].tobytes(), name

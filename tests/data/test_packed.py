@@ -100,7 +100,7 @@ def test_another_process_is_sent_the_path_and_not_the_pictures(tmp_path: Path) -
         (lambda p: (p / packed.MANIFEST).write_text("{"), "the manifest is damaged"),
         (lambda p: (p / packed.MANIFEST).write_text("[]"), "not the manifest of a packed set"),
         (lambda p: (p / packed.MANIFEST).write_bytes(b"\xff\xfe"), "the manifest is damaged"),
-        (lambda p: _edit(p, '"version": 1', '"version": 2'), "version 2.*prepare the pictures"),
+        (lambda p: _edit(p, '"version": 2', '"version": 3'), "version 3.*prepare the pictures"),
         (lambda p: _edit(p, '"count": 3', '"count": 4'), "the manifest is damaged: the count"),
         (lambda p: _edit(p, '"size": 8', '"size": "x"'), "the manifest is damaged"),
         (lambda p: _edit(p, '"0.png"', "7"), "the manifest is damaged"),

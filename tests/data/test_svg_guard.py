@@ -1,11 +1,12 @@
 """An SVG reads no file of ours, however it asks, and is looked through in linear time."""
 
+import base64
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import saved
+from awkward import bomb, saved
 from PIL import Image
 
 from pokegan.data import svg, svg_guard
@@ -75,3 +76,39 @@ def test_the_deepest_file_that_is_let_through_is_drawn() -> None:
     pytest.importorskip("resvg_py")
     deep = '<g opacity="0.9" filter="blur(1)">' * 126 + "<rect width='8' height='8'/>"
     svg.draw((HEAD + deep + "</g>" * 126 + "</svg>").encode(), 8)
+
+
+def _holding(picture: bytes, kind: str = "png") -> str:
+    data = base64.encodebytes(picture).decode()  # in lines, as editors write it
+    return HEAD + LINK.replace("{}", f"data:image/{kind};base64,{data}") + "</svg>"
+
+
+def test_a_picture_inside_is_drawn() -> None:
+    pytest.importorskip("resvg_py")
+    green = saved(Image.new("RGB", (8, 8), (0, 255, 0)), "PNG")
+    assert svg.draw(_holding(green).encode(), 8).getpixel((4, 4)) == (0, 255, 0, 255)
+
+
+def test_a_huge_picture_inside_is_refused_by_its_header() -> None:
+    with pytest.raises(DecodeError, match="too many pixels: in pictures inside an SVG"):
+        svg_guard.check(_holding(bomb(20_000)))
+    half = saved(Image.new("1", (3_000, 3_000)), "PNG")
+    assert not svg_guard.check(_holding(half))
+    two = _holding(half).replace("</svg>", "") + _holding(half).removeprefix(HEAD)
+    with pytest.raises(DecodeError, match="too many pixels"):
+        svg_guard.check(two)
+
+
+def test_an_svg_inside_is_looked_through_too() -> None:
+    inner = HEAD + "<g>" * 200 + "</g>" * 200 + "</svg>"
+    with pytest.raises(DecodeError, match="nested more than 128 deep"):
+        svg_guard.check(_holding(inner.encode(), "svg+xml"))
+    assert svg_guard.check(_holding((HEAD + "<text>a</text></svg>").encode(), "svg+xml"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
+def test_a_damaged_picture_inside_is_refused(content: bytes) -> None:
+    with pytest.raises(DecodeError, match="damaged: SVG: a picture inside it"):
+        svg_guard.check(_holding(content))
+    with pytest.raises(DecodeError, match="is no base64"):
+        svg_guard.check(HEAD + LINK.replace("{}", "data:image/png;base64,AAAAA") + "</svg>")
