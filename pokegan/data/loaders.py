@@ -1,11 +1,11 @@
 """Which batch source a run reads from: the names of `--loader`, and the rule of `auto`."""
 
-import importlib.util
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 
+from pokegan.data import dali_pipeline
 from pokegan.data.fetch import Say, tell
 from pokegan.data.free_memory import free_bytes
 from pokegan.data.options import PrepareOptions
@@ -85,18 +85,11 @@ def check_loader(loader: str, workers: int | None) -> None:
         )
     if loader == "dali" and workers == 0:
         raise ConfigError("--workers 0: DALI decodes in threads of its own, at least 1 is wanted")
-    if loader == "dali" and not _has_dali():
+    if loader == "dali" and not dali_pipeline.available():
         raise ConfigError(
             "--loader dali: DALI is not installed: pip install 'pokegan[dali]' (CUDA 12) or "
             "'pokegan[dali-cu13]', or use --loader torch"
         )
-
-
-def _has_dali() -> bool:
-    try:
-        return importlib.util.find_spec("nvidia.dali") is not None
-    except ModuleNotFoundError:  # there is no nvidia at all
-        return False
 
 
 def _amount(count: int) -> str:

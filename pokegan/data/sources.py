@@ -5,8 +5,10 @@ a set that is prepared already is opened as it is.
 """
 
 import difflib
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pokegan.config import FILTERS
 from pokegan.data import stored
@@ -108,7 +110,7 @@ def open_data(
     found = resolve(data, say)
     if isinstance(found, PackedImages):
         _require_size(found, data, options.size)
-        _require_filters(found, data, options)
+        require_filters(found.manifest.options, f"{data} is a prepared set", options)
         return found
     return cached(found, options, workers=workers, progress=progress or announcing(options, say))
 
@@ -145,15 +147,18 @@ def _require_size(images: PackedImages, data: str, size: int) -> None:
         )
 
 
-def _require_filters(images: PackedImages, data: str, options: PrepareOptions) -> None:
-    """Refuse a filter that would have no effect: the set was made without it."""
+def require_filters(made: Mapping[str, Any], what: str, options: PrepareOptions) -> None:
+    """Refuse a filter of `options` that would have no effect: the set was `made` without it.
+
+    Raises DataError, which begins with `what`.
+    """
     plain = PrepareOptions(options.size)
     for name in FILTERS:
         asked = getattr(options, name)
-        if asked not in (getattr(plain, name), images.manifest.options.get(name)):
+        if asked not in (getattr(plain, name), made.get(name)):
             raise DataError(
-                f"{data} is a prepared set, so --{name.replace('_', '-')} has no effect: prepare "
-                "its pictures again with it, or leave it out"
+                f"{what}, so --{name.replace('_', '-')} has no effect: make it again with that "
+                "filter, or leave it out"
             )
 
 

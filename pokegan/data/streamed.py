@@ -14,7 +14,8 @@ from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import Progress
 from pokegan.data.refusals import DecodeError
-from pokegan.data.sources import announcing, resolve
+from pokegan.data.shards import ShardPictures, is_shards
+from pokegan.data.sources import announcing, require_filters, resolve
 from pokegan.data.square import fit
 from pokegan.errors import DataError
 
@@ -75,6 +76,8 @@ def open_streamed(
     """
     shards = _shards(Path(data).expanduser()) if data else None
     if shards is not None:
+        job = shards.manifest.job
+        require_filters(job.get("options", {}), f"{data} holds shards, read as they are", options)
         return StreamedSet(shards, options)
     found = resolve(data, say)
     if isinstance(found, PackedImages):
@@ -96,11 +99,8 @@ def pillow_square(content: bytes, name: str, options: PrepareOptions) -> Pixels:
     return np.asarray(fit(picture, options.size, options.fit, options.background))
 
 
-def _shards(path: Path) -> EncodedPictures | None:
+def _shards(path: Path) -> ShardPictures | None:
     """The pictures of a folder of shards; None of any other folder."""
     if not path.is_dir() or not any(path.glob("*.tar")):
         return None
-    from pokegan.data.shards import ShardPictures, is_shards  # type: ignore[import-not-found,unused-ignore]
-
-    shards: EncodedPictures | None = ShardPictures(path) if is_shards(path) else None
-    return shards
+    return ShardPictures(path) if is_shards(path) else None

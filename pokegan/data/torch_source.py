@@ -96,7 +96,7 @@ class TorchSource:
         self._coming = (first + self._stride, size)
         try:
             squares = next(self._batches)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             self.close()
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(

@@ -113,12 +113,11 @@ def _streamed(
             size=size,
             workers=workers,
         )
-    from pokegan.data.dali import DaliSource  # type: ignore[import-not-found,unused-ignore]  # extra
+    from pokegan.data.dali import DaliSource  # loads DALI, an extra
 
-    source: BatchSource = DaliSource(
+    return DaliSource(
         *(pictures, options.background, size, options.fit, seed, device, dtype, augmentation),
         stride=batch,
         threads=data.workers,
         max_pixels=options.max_pixels,
     )
-    return source

@@ -183,17 +183,17 @@ def test_what_the_machine_had_a_part_in_is_tried_again(
     cache: Path, pictures: Files, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     age(monkeypatch)
-    real = square_module.decode_original
+    real = square_module.upright_original
 
     def decode(content: bytes, *rest: object) -> object:
         if content == (pictures.folder / "2.png").read_bytes():
             raise DecodeError(reason)
         return real(content, *rest)
 
-    monkeypatch.setattr(square_module, "decode_original", decode)
+    monkeypatch.setattr(square_module, "upright_original", decode)
     first = cached(pictures, OPTIONS, workers=0)
     assert [row.reason for row in first.manifest.skipped] == [reason]
-    monkeypatch.setattr(square_module, "decode_original", real)
+    monkeypatch.setattr(square_module, "upright_original", real)
     assert len(cached(pictures, OPTIONS, workers=0)) == len(first) + 1
 
 

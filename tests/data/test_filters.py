@@ -149,7 +149,7 @@ def test_a_filter_on_a_prepared_set_is_refused_unless_it_was_made_with_it(folder
     prepare(Files(folder), PrepareOptions(32, min_size=40), out, workers=0)
     assert len(open_data(str(out), PrepareOptions(32))) > 0
     assert len(open_data(str(out), PrepareOptions(32, min_size=40))) > 0
-    with pytest.raises(DataError, match="--min-size has no effect: prepare its pictures again"):
+    with pytest.raises(DataError, match="--min-size has no effect: make it again"):
         open_data(str(out), PrepareOptions(32, min_size=50))
     with pytest.raises(DataError, match="--plain-background has no effect"):
         open_data(str(out), PrepareOptions(32, plain_background=True))

@@ -137,6 +137,7 @@ def test_torchvision_and_preparation_give_the_same_squares(tmp_path: Path) -> No
             assert not is_jpeg or _decoded_jpeg(content, fits[0]) is not None
     assert {"rgb.png", "rgba.png", "photo.jpg", "really-a-jpeg.png"} <= trusted
     wary = ("key", "profile", "16", "palette", "cmyk", "turned", "animated", "alpha")
+    trusted.discard("turned/damaged exif.jpg")  # damaged: it turns nothing
     assert not any(word in name for name in trusted for word in wary)
 
 

@@ -110,7 +110,7 @@ def test_any_exception_of_a_decoder_costs_one_picture(
         raise UnicodeError("label too\nlong")
 
     (tmp_path / "a.png").write_bytes(b"text")
-    monkeypatch.setattr(square_module, "decode_original", decode)
+    monkeypatch.setattr(square_module, "upright_original", decode)
     result = prepare_entry(FileEntry("a.png", tmp_path / "a.png"), PrepareOptions(16))
     assert isinstance(result, Refusal)
     assert result.reason == "failed: UnicodeError: label too long"
