@@ -1,6 +1,7 @@
 """The one place where the names in a config become objects."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from pokegan.data.batches import (
 )
 from pokegan.data.options import RGB
 from pokegan.data.packed import PackedImages
+from pokegan.networks.batch_norm import share
 from pokegan.networks.noise import CountedNoise, attach
 from pokegan.objectives.adversarial import AdversarialObjective
 from pokegan.objectives.autoencoding import AutoencodingObjective, TermWeights
@@ -26,6 +28,8 @@ from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import Phase
 from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
+from pokegan.peers import whole
+from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import choose_device, choose_precision
 from pokegan.training.latents import draw
@@ -71,6 +75,7 @@ def build(
     packed: PackedImages,
     networks: dict[str, nn.Module] | None = None,
     size: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Parts:
     """Return the parts of the run that `config` describes, initialised by its seed.
 
@@ -79,7 +84,9 @@ def build(
         packed: the pictures.
         networks: to train, instead of new ones.
         size: of the pictures in px; the config's if None, smaller for a stage of growth.
+        ranks: that train together; None for this process alone.
     """
+    peers = ranks if ranks is not None and ranks.several else None
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bf16 is there for speed
@@ -91,14 +98,24 @@ def build(
         for name, network in networks.items()
     }
     ema = MovingAverage(networks["generator"], config.training.ema_kimg)
+    if config.training.sync_batchnorm == "on":
+        for network in networks.values():
+            share(network, peers)
     noise = [CountedNoise(config.training.seed, index) for index in range(len(networks))]
     used = [
         own for own, network in zip(noise, networks.values(), strict=True) if attach(network, own)
     ]
-    adaptive = build_adaptive(config, packed.background, device)
-    phases = build_phases(config, networks, packed.background, adaptive)
+    adaptive = build_adaptive(config, packed.background, device, peers)
+    phases = build_phases(config, networks, packed.background, adaptive, peers)
     step = EagerStep(
-        networks, optimizers, phases, dtype == torch.bfloat16, device.type, used, adaptive
+        networks,
+        optimizers,
+        phases,
+        dtype == torch.bfloat16,
+        device.type,
+        used,
+        adaptive,
+        peers.reduce if peers is not None else None,
     )
     source, held_out = build_source(config, packed, device, dtype, size or config.data.size)
     return Parts(
@@ -164,6 +181,7 @@ def build_phases(
     networks: Mapping[str, nn.Module],
     background: RGB,
     adaptive: AdaptiveAugment | None,
+    peers: Ranks | None = None,
 ) -> list[Phase]:
     """Return what a step consists of."""
     streams = {"discriminator": Stream.LATENT, "generator": Stream.GENERATOR_LATENT}
@@ -197,6 +215,7 @@ def build_phases(
         rules.weight_clip or None,
         augment,
         adaptive.observe if adaptive is not None else None,
+        functools.partial(whole, peers=peers) if peers is not None else None,
     ).phases()
 
 
@@ -209,7 +228,7 @@ def build_diff_augment(config: RunConfig, background: RGB) -> DiffAugment | None
 
 
 def build_adaptive(
-    config: RunConfig, background: RGB, device: torch.device
+    config: RunConfig, background: RGB, device: torch.device, peers: Ranks | None = None
 ) -> AdaptiveAugment | None:
     """Return ADA's augmentation, of a strength that follows the discriminator or is fixed."""
     objective = config.objective
@@ -221,6 +240,7 @@ def build_adaptive(
         target=objective.ada_target or None,
         speed_kimg=objective.ada_kimg,
         p=objective.ada_p,
+        peers=peers,
     ).to(device)
 
 
