@@ -11,7 +11,8 @@ Strong scaling divides the recipe's batch over the ranks, weak scaling gives eac
 time is that of the training loop: what is prepared before and drawn after is not in it. Images/s is
 the rate after the first record of stats.jsonl, so what is done once is left out; efficiency is
 that rate over so many times the rate of the smallest count, a rank. Losses are the smallest means
-over a log interval.
+over a log interval. On a CPU the ranks share the cores, which one rank uses all of: give it one
+core by OMP_NUM_THREADS=1 to see what a rank more brings.
 """
 
 import argparse
@@ -118,7 +119,7 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
         sys.exit(f"{count} ranks: torchrun ended with exit code {code}")
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     config = json.loads((folder / "config.json").read_text())
-    during = meter.samples[1:] or meter.samples
+    during = [one for one in meter.samples if one[0] <= records[-1]["seconds"]] or meter.samples
     return Result(
         device=device_name(device),
         ranks=count,
