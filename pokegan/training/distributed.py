@@ -8,7 +8,6 @@ import contextlib
 import io
 import itertools
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -25,10 +24,10 @@ from torch.distributed.rendezvous import rendezvous
 
 from pokegan.errors import ConfigError, PeerError, PokeganError, RankError
 from pokegan.training.launch import Launch
+from pokegan.training.meeting import MEETING, meet
 from pokegan.training.watch import FAILED, Watch, describe
 
 Result = TypeVar("Result")
-_MEETING = timedelta(minutes=10)  # for the ranks of all hosts to start
 _MARGIN = timedelta(seconds=60)  # the watch speaks first, and names the rank
 _PRECEDENCE_SECONDS = 0.5  # for the rank whose fault it is, or rank 0, to tell first
 _LOST = ("connection", "gloo", "nccl", "broken pipe", "socket", "timed out")
@@ -317,54 +316,12 @@ def use_device(launch: Launch, device: torch.device) -> None:
 
 def _join(launch: Launch) -> tuple[Ranks, Watch]:
     session = next(_sessions)
-    store, rank, world = next(rendezvous("env://", timeout=_MEETING))
-    prefix, restarted = _meet(store, launch, session)
+    store, rank, world = next(rendezvous("env://", timeout=MEETING))
+    prefix, restarted = meet(store, launch, session)
     who = f"process {os.getpid()} on {socket.gethostname()}"
     watch = Watch(PrefixStore(prefix, store.clone()), rank, world, who)
     watch.start()
     return Ranks(launch, PrefixStore(prefix, store), watch, session, restarted), watch
-
-
-def _meet(store: Store, launch: Launch, session: int) -> tuple[str, bool]:
-    """Agree on a prefix of the store's keys; return it, and whether the job was begun before.
-
-    A store may outlive its ranks, with all of their keys. So each rank says hello under a name of
-    its own, and rank 0 answers by that name until everyone who lives has a place.
-
-    Raises:
-        RankError: some rank did not start.
-    """
-    own = secrets.token_hex(8)
-    store.set(f"pokegan/hello/{launch.rank}", f"{own} {launch.restarts}")
-    end = time.monotonic() + _MEETING.total_seconds()
-    if not launch.is_main:
-        _await(store, f"pokegan/welcome/{own}", end)
-        prefix = str(store.get(f"pokegan/welcome/{own}").decode())
-        store.set(f"{prefix}/here/{launch.rank}", "")
-        return prefix, False
-    prefix, restarts = f"pokegan/{own}", launch.restarts
-    waited = set(range(1, launch.world))
-    while waited:
-        for rank in sorted(waited):
-            if store.check([f"pokegan/hello/{rank}"]):
-                name, count = store.get(f"pokegan/hello/{rank}").decode().split()
-                store.set(f"pokegan/welcome/{name}", prefix)
-                if store.check([f"{prefix}/here/{rank}"]):
-                    waited.discard(rank)
-                    restarts = max(restarts, int(count))
-        if time.monotonic() > end:
-            missing = ", ".join(map(str, sorted(waited)))
-            raise RankError(f"of {launch.world} ranks these did not start: {missing}")
-        time.sleep(0.02)
-    rounds = store.add(f"pokegan/rounds/{session}", 1)
-    return prefix, restarts > 0 or rounds > 1
-
-
-def _await(store: Store, key: str, end: float) -> None:
-    while not store.check([key]):
-        if time.monotonic() > end:
-            raise RankError("rank 0 did not start, or not in time")
-        time.sleep(0.02)
 
 
 def _fail(watch: Watch, rank: int, speaks: bool, error: BaseException) -> None:
