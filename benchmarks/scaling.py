@@ -183,16 +183,20 @@ class Meter(threading.Thread):
 def readings(device: str, parent: int, count: int) -> Callable[[], Reading]:
     """Return what reads use and memory now: of every GPU, or of the job's processes together."""
     if device == "cuda":
-        import pynvml
-
+        try:
+            import pynvml
+        except ImportError:
+            sys.exit("the use of a GPU is read by NVML: pip install nvidia-ml-py")
         pynvml.nvmlInit()
         gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
         return lambda: (
             [float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu) for gpu in gpus],
             [pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 2**30 for gpu in gpus],
         )
-    import psutil
-
+    try:
+        import psutil
+    except ImportError:
+        sys.exit("the use of the processor is read by psutil: pip install psutil")
     job = psutil.Process(parent)
     known: dict[int, Any] = {}  # psutil tells use since the last call of the same object
 

@@ -37,8 +37,8 @@ _sessions = itertools.count()
 class Ranks:
     """The ranks of a run, as one of them sees them; `pokegan.peers.Peers` for layers and losses.
 
-    Without a group there is one rank and nothing to exchange. All ranks make the same calls in the
-    same order, those that say otherwise apart.
+    Without a store there is one rank and nothing to exchange. All ranks make the same calls in the
+    same order.
 
     Args:
         launch: who this process is.
@@ -133,9 +133,9 @@ class Ranks:
             return values[None]
         self._count_call()
         values = values.detach().contiguous()
-        everyone = values.new_empty((self.count * max(values.shape[0], 1), *values.shape[1:]))
+        everyone = values.new_empty((self.count, *values.shape))
         dist.all_gather_into_tensor(everyone, values)
-        return everyone.view(self.count, *values.shape)
+        return everyone
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of the values of all ranks, the same bits on each; no gradient."""
@@ -154,7 +154,7 @@ class Ranks:
         """Replace a network's gradients by their means over the ranks, in one all-reduce.
 
         Args:
-            name: of the network, for messages.
+            name: of the network; all ranks reduce the same one.
             gradients: dense, of one dtype; as many on every rank, in the same layouts.
         """
         if not gradients or not self.several:
@@ -329,8 +329,24 @@ def _fail(watch: Watch, rank: int, speaks: bool, error: BaseException) -> None:
 
     Raises:
         PeerError: another rank tells it, or this one has.
-        RankError: a rank is gone and could not tell.
+        RankError: a rank, or the job's store, is gone and could not tell.
     """
+    try:
+        error, first = _told_first(watch, rank, error)
+    except dist.DistError:
+        raise RankError("the job's store is gone: torchrun on the host of rank 0 ended") from error
+    code = _exit_code(error)
+    if not first:
+        raise PeerError(code) from error
+    if speaks:
+        raise error
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"pokegan: error: rank {rank}: {text}", file=sys.stderr, flush=True)
+    raise PeerError(code) from error
+
+
+def _told_first(watch: Watch, rank: int, error: BaseException) -> tuple[BaseException, bool]:
+    """Return what is wrong, which may be a rank that is gone, and whether this rank tells it."""
     lost = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _LOST)
     _await_failure(watch, 0.0 if rank == 0 and not lost else _PRECEDENCE_SECONDS)
     if lost:
@@ -340,14 +356,7 @@ def _fail(watch: Watch, rank: int, speaks: bool, error: BaseException) -> None:
                 f"in step {watch.step}: {describe(silent, watch.beats())}: gone; continue with "
                 "pokegan train --resume, or start with torchrun --max-restarts"
             )
-    code = _exit_code(error)
-    if not watch.claim(code):
-        raise PeerError(code) from error
-    if speaks:
-        raise error
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"pokegan: error: rank {rank}: {text}", file=sys.stderr, flush=True)
-    raise PeerError(code) from error
+    return error, watch.claim(_exit_code(error))
 
 
 def _await_failure(watch: Watch, seconds: float) -> None:
