@@ -132,10 +132,10 @@ class Ranks:
         if not self.several:
             return values[None]
         self._count_call()
-        values = values.detach().contiguous()
-        everyone = values.new_empty((self.count, *values.shape))
-        dist.all_gather_into_tensor(everyone, values)
-        return everyone
+        own = values.detach().reshape(-1)
+        everyone = own.new_empty(self.count * own.numel())
+        dist.all_gather_into_tensor(everyone, own)
+        return everyone.view(self.count, *values.shape)
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of the values of all ranks, the same bits on each; no gradient."""
