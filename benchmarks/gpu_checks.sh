@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in stages chosen by name:
 #
-#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [bench]     (default: all of them)
+#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [bench] [ranks]     (default: all of them)
 #
 # Results go to $OUT (default: gpu-results): one log a stage, and JSON of the benchmarks. A stage
 # that fails is told at the end and does not stop the others; the exit code is the count of failures.
@@ -41,6 +41,14 @@ stage_bench() {
   "$PYTHON" -m pytest benchmarks --benchmark-only --benchmark-json="$OUT/benchmarks.json"
 }
 
+stage_ranks() { # needs nvidia-ml-py for use and memory; one GPU shows that alone
+  local count counts=(1)
+  count=$(nvidia-smi --list-gpus | wc -l)
+  for ranks in 2 4 8; do [ "$ranks" -gt "$count" ] || counts+=("$ranks"); done
+  "$PYTHON" benchmarks/scaling.py --counts "${counts[@]}" --epochs 200 --out "$OUT/strong" &&
+    "$PYTHON" benchmarks/scaling.py --counts "${counts[@]}" --epochs 200 --weak --out "$OUT/weak"
+}
+
 facts() {
   date -u +%FT%TZ
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
@@ -49,7 +57,7 @@ facts() {
 
 facts 2>&1 | tee "$OUT/machine.txt"
 failed=()
-for stage in "${@:-build tests sanitize train bench}"; do
+for stage in "${@:-build tests sanitize train bench ranks}"; do
   for name in $stage; do
     echo "=== $name"
     "stage_$name" 2>&1 | tee "$OUT/$name.log"

@@ -22,3 +22,18 @@ class DivergedError(PokeganError):
 
 class CheckpointError(PokeganError):
     """A checkpoint or a weight file is missing, damaged, or of another run."""
+
+
+class RankError(PokeganError):
+    """A rank does not answer: it is stuck, or gone."""
+
+
+class PeerError(PokeganError):
+    """Another rank has failed and told why; this one ends too and has nothing to add.
+
+    `code` is the exit code.
+    """
+
+    def __init__(self, code: int = 1) -> None:
+        super().__init__("another rank has failed")
+        self.code = code

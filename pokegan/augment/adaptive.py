@@ -4,7 +4,7 @@ Source: Karras et al., "Training Generative Adversarial Networks with Limited Da
 2006.06676): the overfitting heuristic r_t of equation 1, the rule of section 3.1.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from pokegan.augment.layout import checked_background, restored, widened
 from pokegan.augment.policy import Role, parse_policy
 from pokegan.errors import ConfigError
 from pokegan.ops.random import Stream
+from pokegan.peers import Peers
 
 PADDINGS = ("background", "reflect")
 _STREAMS: dict[Role, Stream] = {
@@ -48,6 +49,7 @@ class AdaptiveAugment(nn.Module):
             rotation, stretching, drift) and colour (brightness, contrast, luma, hue, saturation):
             a collection, or text with commas between.
         padding: what lies outside of a picture: its background, or its reflection.
+        peers: the ranks whose signs count too; None for this process alone.
 
     Raises:
         ConfigError: an argument is unknown or out of range.
@@ -70,11 +72,13 @@ class AdaptiveAugment(nn.Module):
         every: int = 4,
         policy: str | Collection[str] = TRANSFORMS,
         padding: str = "background",
+        peers: Peers | None = None,
     ) -> None:
         super().__init__()
         _check(target, speed_kimg, p, every, padding)
         self.seed = seed
         self.background = checked_background(background) if padding == "background" else None
+        self.peers = peers
         self.target = target
         self.speed_kimg = speed_kimg
         self.every = every
@@ -120,15 +124,15 @@ class AdaptiveAugment(nn.Module):
         self.step_signs.add_(torch.stack((signs.sum(), torch.ones_like(signs).sum())))
 
     @torch.no_grad()
-    def update(self, batch: int, reduce: Callable[[Tensor], object] | None = None) -> None:
+    def update(self, batch: int) -> None:
         """End a discriminator step; in every `every`-th one, move p.
 
         Args:
-            batch: real pictures of the step on all ranks.
-            reduce: sums a float32 tensor over the ranks, in place.
+            batch: real pictures of the step on this rank; as many on every other one.
         """
-        if reduce is not None:
-            reduce(self.step_signs)
+        if self.peers is not None:
+            self.step_signs.copy_(self.peers.sum(self.step_signs))
+            batch *= self.peers.count
         self.sign.copy_(_mean(self.step_signs))
         self.window_signs.add_(self.step_signs)
         self.window_steps.add_(1)

@@ -8,7 +8,8 @@ from typing import NoReturn, TypeAlias
 
 import pokegan
 from pokegan.cli import data, doctor, export, generate, recipes, report, train, video
-from pokegan.errors import PokeganError
+from pokegan.errors import ConfigError, PeerError, PokeganError, RankError
+from pokegan.training.launch import Launch
 
 INTERRUPTED = 130
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -18,6 +19,8 @@ class _Parser(argparse.ArgumentParser):
     """Ends wrong usage with one line and exit code 2, without the whole usage text."""
 
     def error(self, message: str) -> NoReturn:
+        if not _speaks():
+            self.exit(2)
         self.exit(2, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
 
 
@@ -39,10 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return int(args.run(args))
+    except PeerError as error:
+        return error.code
+    except RankError as error:
+        _fail(error, args.traceback)
+        return 1
     except PokeganError as error:
         return _fail(error, args.traceback)
     except KeyboardInterrupt:
-        print("pokegan: interrupted", file=sys.stderr)
+        if _speaks():
+            print("pokegan: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return 1
@@ -51,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         _fail(error, args.traceback)
         hint = "" if args.traceback else "; --traceback shows where"
-        print(f"pokegan: this is a fault of pokegan, not yours{hint}", file=sys.stderr)
+        if _speaks():
+            print(f"pokegan: this is a fault of pokegan, not yours{hint}", file=sys.stderr)
         return 1
 
 
@@ -77,8 +87,18 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 
 def _fail(error: Exception, show_traceback: bool) -> int:
+    if not _speaks():
+        return 2
     if show_traceback:
         traceback.print_exception(error)
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"pokegan: error: {text}", file=sys.stderr)
     return 2
+
+
+def _speaks() -> bool:
+    """Whether errors are told here: under torchrun by one process a host."""
+    try:
+        return Launch.from_environment().speaks
+    except ConfigError:
+        return True

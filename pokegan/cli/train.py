@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pokegan import recipes
 from pokegan.cli.networks import add_networks, given_networks, with_networks
 from pokegan.cli.progress import bar
 from pokegan.config import RESUMABLE, RunConfig, Setting, override, settings
 from pokegan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pokegan.training.trainer import Run
 
 
 def add_parser(
@@ -32,6 +35,12 @@ def add_parser(
     )
     parser.add_argument("--resume", type=Path, metavar="RUN", help="continue this run folder")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="when --out holds this run already, go on with it: for jobs that are started again",
+    )
     for entry in settings():
         _add_setting(parser, entry, defaults)
     add_networks(parser, defaults)
@@ -41,8 +50,10 @@ def add_parser(
 def run(args: argparse.Namespace) -> int:
     """Train, print where things are, and return the exit code."""
     from pokegan.recipes.changes import fit_to_loss
+    from pokegan.training.launch import Launch
     from pokegan.training.session import resume, train
 
+    main = Launch.from_environment().is_main
     changes = {
         entry.path: getattr(args, entry.path)
         for entry in settings()
@@ -50,27 +61,34 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.resume is not None:
         _check_resume(args, changes)
-        with bar("preparing") as progress:
+        with bar("preparing", shown=main) as progress:
             done = resume(args.resume, changes, print, progress)
     else:
+        if args.go_on and args.out is None:
+            raise ConfigError("--continue needs --out RUN, the folder to go on in")
         config = override(recipes.get(args.recipe or recipes.DEFAULT), _with_length(changes))
         config, off = fit_to_loss(with_networks(config, args).validated(), changes)
-        if off:
+        if off and main:
             print(
                 f"note      --loss {config.objective.loss}: without the recipe's {', '.join(off)}"
             )
-        with bar("preparing") as progress:
-            done = train(config, args.out, print, progress)
+        with bar("preparing", shown=main) as progress:
+            done = train(config, args.out, print, progress, args.go_on)
+    if main:
+        _tell(done)
+    return 0 if done.signal is None else 128 + done.signal
+
+
+def _tell(done: "Run") -> None:
+    """Print what a run has left, and what to do next."""
     kimg = done.images / 1000
     print(f"\ndone      {done.steps:,} steps, {kimg:g} kimg in {done.seconds:.0f} s")
     print(f"samples   {done.grid}")
     print(f"animation {done.animation}")
     print(f"weights   {done.weights}")
     print(f"next      pokegan generate {done.folder} -n 16 --out creatures")
-    if done.signal is None:
-        return 0
-    print(f"stopped by {done.signal.name}; continue with: pokegan train --resume {done.folder}")
-    return 128 + done.signal
+    if done.signal is not None:
+        print(f"stopped by {done.signal.name}; continue with: pokegan train --resume {done.folder}")
 
 
 def _with_length(changes: dict[str, Any]) -> dict[str, Any]:
@@ -109,6 +127,7 @@ def _check_resume(args: argparse.Namespace, changes: dict[str, Any]) -> None:
     wrong = [flags[path] for path in changes if path not in RESUMABLE]
     wrong += given_networks(args)
     wrong += ["--out"] if args.out is not None else []
+    wrong += ["--continue"] if args.go_on else []
     wrong += [f"the recipe {args.recipe}"] if args.recipe is not None else []
     if wrong:
         allowed = ", ".join(flags[path] for path in RESUMABLE)

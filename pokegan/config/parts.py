@@ -379,6 +379,26 @@ class TrainingConfig:
         unit="kimg",
         minimum=0.0,
     )
+    scaling: str = setting(
+        "strong",
+        "--scaling",
+        "what --batch is on several ranks: strong, of all together; weak, of each of them",
+        choices=("strong", "weak"),
+    )
+    sync_batchnorm: str = setting(
+        "on",
+        "--sync-batchnorm",
+        "batch norm over all ranks; off: each over its own share, faster, another result",
+        choices=("on", "off"),
+    )
+    rank_timeout: float = setting(
+        600.0,
+        "--rank-timeout",
+        "several ranks end, and name the one that is stuck, after no progress for so long",
+        unit="s",
+        minimum=5.0,
+        maximum=86400.0,
+    )
 
 
 @dataclass(frozen=True)

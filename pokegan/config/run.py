@@ -31,6 +31,7 @@ RESUMABLE = (  # what may differ when a run goes on
     "data.loader",
     "data.workers",
     "training.device",
+    "training.rank_timeout",
     "output.sample_every",
     "output.log_every",
     "output.checkpoint_every",

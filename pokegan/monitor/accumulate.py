@@ -1,6 +1,6 @@
 """Sums of statistics that stay on the device until they are read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,6 +32,20 @@ class Accumulator:
                 self._sums[name] = value.to(torch.float32, copy=True)
             self._counts[name] = self._counts.get(name, 0) + 1
 
+    def merge(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Replace the sums by their means over the ranks, which all call this at the same step.
+
+        Args:
+            mean: [K] float32 to the mean over the ranks, elementwise.
+        """
+        if self._sums:
+            merged = mean(torch.stack(list(self._sums.values()))).unbind()
+            self._sums = dict(zip(self._sums, merged, strict=True))
+
+    def clear(self) -> None:
+        """Start anew."""
+        self._sums, self._counts = {}, {}
+
     def peek(self) -> dict[str, float]:
         """Return the means so far."""
         if not self._sums:
@@ -43,7 +57,7 @@ class Accumulator:
     def read(self) -> dict[str, float]:
         """Return the means and start anew."""
         means = self.peek()
-        self._sums, self._counts = {}, {}
+        self.clear()
         return means
 
     def state(self) -> dict[str, dict[str, Tensor] | dict[str, int]]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
+from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d
 from pokegan.networks.layers import ladder
 from pokegan.networks.noise import GaussianNoise, MultiplicativeNoise
 
@@ -231,10 +232,10 @@ class _Palettes(nn.Module):
         first, second = (3 * width for width in PALETTE_WIDTHS)
         self.layers = nn.Sequential(
             nn.Conv1d(inputs, first, 1),
-            nn.BatchNorm1d(first),
+            BatchNorm1d(first),
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Conv1d(first, second, 1, groups=3),
-            nn.BatchNorm1d(second),
+            BatchNorm1d(second),
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Conv1d(second, 3 * colours, 1, groups=3),
             nn.Tanh(),
@@ -268,7 +269,7 @@ def _generator_block(shuffled: int, outputs: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ZeroPad2d((1, kernel - 2, 1, kernel - 2)),
         nn.Conv2d(shuffled // 4, outputs, kernel),
-        nn.BatchNorm2d(outputs),
+        BatchNorm2d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),
     )
 
@@ -276,7 +277,7 @@ def _generator_block(shuffled: int, outputs: int, kernel: int) -> nn.Sequential:
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1),
-        nn.BatchNorm2d(outputs),
+        BatchNorm2d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),
     )
 
@@ -284,7 +285,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 def _dense(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(inputs, outputs),
-        nn.BatchNorm1d(outputs),
+        BatchNorm1d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),
     )
 

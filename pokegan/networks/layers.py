@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
+from pokegan.networks.batch_norm import BatchNorm2d
 from pokegan.networks.spectral_norm import spectral_norms
 
 NORMS = ("batch", "instance", "layer", "lrn", "spectral", "none")
@@ -36,7 +37,7 @@ def norm_layer(name: str, channels: int) -> nn.Module | None:
     """
     one_of("norm", name, NORMS)
     if name == "batch":
-        return nn.BatchNorm2d(channels)
+        return BatchNorm2d(channels)
     if name == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
     if name == "layer":

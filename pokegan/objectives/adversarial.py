@@ -1,5 +1,6 @@
 """Generator against discriminator: a phase each, and one for every lazy penalty between them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,7 @@ from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 Network = Callable[[Tensor], Tensor]
 LatentSampler = Callable[[Tensor, Tensor, str], Tensor]
 Augment = Callable[[Tensor, Tensor, Tensor, Role], Tensor]
+Gather = Callable[[Tensor], Tensor]
 
 
 class AdversarialObjective:
@@ -48,6 +50,8 @@ class AdversarialObjective:
             generator's phase, through which gradients pass. None for no augmentation.
         observe: gets the detached logits [N] of the real pictures in the discriminator's phase,
             above those of a picture on which it is undecided.
+        gather: [N] values of this share of the batch to those of all of it, differentiable by its
+            own; for a loss that is `batchwide`. None: the share is the batch.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class AdversarialObjective:
         weight_clip: float | None = None,
         augment: Augment | None = None,
         observe: Callable[[Tensor], None] | None = None,
+        gather: Gather | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -76,6 +81,7 @@ class AdversarialObjective:
         self.weight_clip = weight_clip
         self.augment = augment
         self.observe = observe
+        self.gather = gather if loss.batchwide else None
 
     def phases(self) -> list[Phase]:
         """Return the discriminator's phase, those of its lazy penalties, and the generator's."""
@@ -115,7 +121,7 @@ class AdversarialObjective:
         fake_logits = self.discriminator(fake).float()
         if self.observe is not None:
             self.observe(real_logits.detach() - (self.loss.undecided or 0.0))
-        loss = self.labels.loss(self.loss, real_logits, fake_logits, inputs)
+        loss = self._told_apart(real_logits, fake_logits, inputs)
         recorded = {
             "loss/discriminator": loss.detach(),
             "score/real": self.loss.score(real_logits),
@@ -142,11 +148,24 @@ class AdversarialObjective:
         if fakes is None:
             fakes = self.generator(self.latents(inputs.samples, inputs.step, "generator"))
         logits = self.discriminator(self._augmented(fakes, inputs, "generator")).float()
-        loss = self.loss.generator(logits, self._real_logits(inputs, logits))
+        loss = self._fooled(logits, self._real_logits(inputs, logits))
         return PhaseResult(
             loss,
             {"loss/generator": loss.detach(), "score/fake_after": self.loss.score(logits)},
         )
+
+    def _told_apart(self, real: Tensor, fake: Tensor, inputs: StepInput) -> Tensor:
+        """Return the discriminator's loss on [N] logits, of the whole batch where it must be."""
+        if self.gather is None:
+            return self.labels.loss(self.loss, real, fake, inputs)
+        everyone = dataclasses.replace(inputs, samples=self.gather(inputs.samples))
+        return self.labels.loss(self.loss, self.gather(real), self.gather(fake), everyone)
+
+    def _fooled(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Return the generator's loss on [N] logits, of the whole batch where it must be."""
+        if self.gather is None:
+            return self.loss.generator(fake, real)
+        return self.loss.generator(self.gather(fake), self.gather(real))
 
     def _augmented(self, pictures: Tensor, inputs: StepInput, role: Role) -> Tensor:
         if self.augment is None:

@@ -32,6 +32,8 @@ class AdversarialLoss:
             signs; None where a logit by itself says nothing.
         bounded: whether the discriminator's side has a lower bound of its own; without one,
             something must keep the discriminator Lipschitz.
+        batchwide: whether a picture's part depends on means over the whole batch; otherwise the
+            loss of a batch is the mean of the losses of its shares.
     """
 
     discriminator: Callable[[Tensor, Tensor, float, float], Tensor]
@@ -41,6 +43,7 @@ class AdversarialLoss:
     probability: bool = False
     undecided: float | None = None
     bounded: bool = True
+    batchwide: bool = False
 
     @property
     def uses_targets(self) -> bool:
@@ -109,7 +112,9 @@ LOSSES = {
     "wgan": _WASSERSTEIN,
     "wgan-gp": _WASSERSTEIN,
     "rgan": AdversarialLoss(FORMS["rgan"], _rgan_generator, form="rgan", relativistic=True),
-    "ragan": AdversarialLoss(FORMS["ragan"], _ragan_generator, form="ragan", relativistic=True),
+    "ragan": AdversarialLoss(
+        FORMS["ragan"], _ragan_generator, form="ragan", relativistic=True, batchwide=True
+    ),
     "r3gan": AdversarialLoss(_pairing_discriminator, _pairing_generator, relativistic=True),
 }
 

@@ -1,6 +1,7 @@
 """The one place where the names in a config become objects."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from pokegan.config import ObjectiveConfig, OptimizerConfig, RunConfig, interval
 from pokegan.data.batches import BatchSource
 from pokegan.data.loaders import Choice, PictureSet
 from pokegan.data.options import RGB
+from pokegan.networks.batch_norm import share
 from pokegan.networks.noise import CountedNoise, attach
 from pokegan.objectives.adversarial import AdversarialObjective
 from pokegan.objectives.autoencoding import AutoencodingObjective, TermWeights
@@ -20,6 +22,8 @@ from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import Phase
 from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
+from pokegan.peers import whole
+from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import choose_device, choose_precision
 from pokegan.training.latents import draw
@@ -65,6 +69,7 @@ def build(
     packed: PictureSet,
     networks: dict[str, nn.Module] | None = None,
     size: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Parts:
     """Return the parts of the run that `config` describes, initialised by its seed.
 
@@ -73,7 +78,9 @@ def build(
         packed: the pictures.
         networks: to train, instead of new ones.
         size: of the pictures in px; the config's if None, smaller for a stage of growth.
+        ranks: that train together; None for this process alone.
     """
+    peers = ranks if ranks is not None and ranks.several else None
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bf16 is there for speed
@@ -85,14 +92,24 @@ def build(
         for name, network in networks.items()
     }
     ema = MovingAverage(networks["generator"], config.training.ema_kimg)
+    if config.training.sync_batchnorm == "on":
+        for network in networks.values():
+            share(network, peers)
     noise = [CountedNoise(config.training.seed, index) for index in range(len(networks))]
     used = [
         own for own, network in zip(noise, networks.values(), strict=True) if attach(network, own)
     ]
-    adaptive = build_adaptive(config, packed.background, device)
-    phases = build_phases(config, networks, packed.background, adaptive)
+    adaptive = build_adaptive(config, packed.background, device, peers)
+    phases = build_phases(config, networks, packed.background, adaptive, peers)
     step = EagerStep(
-        networks, optimizers, phases, dtype == torch.bfloat16, device.type, used, adaptive
+        networks,
+        optimizers,
+        phases,
+        dtype == torch.bfloat16,
+        device.type,
+        used,
+        adaptive,
+        peers.reduce if peers is not None else None,
     )
     side = size or config.data.size
     source, loader = build_source(config, packed, device, dtype, side)
@@ -129,6 +146,7 @@ def build_phases(
     networks: Mapping[str, nn.Module],
     background: RGB,
     adaptive: AdaptiveAugment | None,
+    peers: Ranks | None = None,
 ) -> list[Phase]:
     """Return what a step consists of."""
     streams = {"discriminator": Stream.LATENT, "generator": Stream.GENERATOR_LATENT}
@@ -162,6 +180,7 @@ def build_phases(
         rules.weight_clip or None,
         augment,
         adaptive.observe if adaptive is not None else None,
+        functools.partial(whole, peers=peers) if peers is not None else None,
     ).phases()
 
 
@@ -174,7 +193,7 @@ def build_diff_augment(config: RunConfig, background: RGB) -> DiffAugment | None
 
 
 def build_adaptive(
-    config: RunConfig, background: RGB, device: torch.device
+    config: RunConfig, background: RGB, device: torch.device, peers: Ranks | None = None
 ) -> AdaptiveAugment | None:
     """Return ADA's augmentation, of a strength that follows the discriminator or is fixed."""
     objective = config.objective
@@ -186,6 +205,7 @@ def build_adaptive(
         target=objective.ada_target or None,
         speed_kimg=objective.ada_kimg,
         p=objective.ada_p,
+        peers=peers,
     ).to(device)
 
 

@@ -48,6 +48,22 @@ def check_pictures(config: RunConfig, packed: PictureSet) -> None:
         )
 
 
+def check_ranks(config: RunConfig, count: int) -> None:
+    """Raise ConfigError when the batch cannot be shared by `count` ranks."""
+    batch = config.training.batch
+    if batch % count:
+        below, above = batch // count * count, (batch // count + 1) * count
+        near = f"{below} or {above}" if below >= 2 else f"{above}"
+        raise ConfigError(
+            f"--batch {batch} on {count} ranks: every rank needs as many images; give {near}"
+        )
+    if batch == count > 1 and config.training.sync_batchnorm == "off":
+        raise ConfigError(
+            f"--batch {batch} on {count} ranks with --sync-batchnorm off: one image alone has no "
+            f"variance; give --batch {2 * count} or --sync-batchnorm on"
+        )
+
+
 def _check_idle(config: RunConfig) -> None:
     """Refuse what has no effect without another setting, which is off."""
     if config.data.holdout:

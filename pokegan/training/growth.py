@@ -9,6 +9,7 @@ from pokegan.config import RunConfig
 from pokegan.data.loaders import PictureSet
 from pokegan.networks.progressive import Growable, grow
 from pokegan.training.build import Parts, build
+from pokegan.training.distributed import Ranks
 from pokegan.training.networks import build_networks, grown_options
 from pokegan.training.rates import Rates
 from pokegan.training.stages import StagePlan, parse_stages
@@ -20,6 +21,7 @@ class Growth:
     Args:
         config: the run's settings.
         packed: the pictures, of the last stage's size.
+        ranks: that train together; None for this process alone.
 
     Attributes:
         count: pictures to train on.
@@ -29,8 +31,9 @@ class Growth:
         alpha: how far the newest layers have faded in.
     """
 
-    def __init__(self, config: RunConfig, packed: PictureSet) -> None:
+    def __init__(self, config: RunConfig, packed: PictureSet, ranks: Ranks | None = None) -> None:
         self.packed = packed
+        self.ranks = ranks or Ranks()
         self.count = len(packed) - config.data.holdout
         self.total = config.length.total_steps(self.count, config.training.batch)
         self.stages = parse_stages(config.schedule.stages, config.data.size)
@@ -55,7 +58,7 @@ class Growth:
     def build(self, index: int = 0) -> Parts:
         """Return fresh parts of stage `index`, of the form that they have within it."""
         if self.plan is None:
-            return build(self.config, self.packed)
+            return build(self.config, self.packed, ranks=self.ranks)
         networks = self._fresh(index)
         if index > 0:
             self._carry(self._fresh(index - 1), networks)
@@ -102,7 +105,7 @@ class Growth:
             grow(_growable(old[name]), _growable(network), self._fades, self.config.schedule.freeze)
 
     def _parts(self, index: int, networks: dict[str, nn.Module]) -> Parts:
-        return build(self.config, self.packed, networks, self.stages[index].size)
+        return build(self.config, self.packed, networks, self.stages[index].size, self.ranks)
 
 
 def _growable(network: nn.Module) -> Growable:

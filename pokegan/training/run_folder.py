@@ -139,24 +139,44 @@ class RunFolder:
             raise ConfigError(f"{self.config}: {error}") from None
 
 
-def create(config: RunConfig, out: Path | None) -> RunFolder:
+def create(config: RunConfig, out: Path | None, job: str = "") -> RunFolder:
     """Make a new run folder with its config.json, and point `runs/latest` to it.
 
     Args:
         config: the run's settings.
         out: the folder; by default `runs/<date-time>-<recipe>[-<note>]`.
+        job: of torchrun; `begun` finds the default folder by it.
 
     Raises:
         ConfigError: `out` holds something already, or cannot be made.
     """
     try:
         folder = RunFolder(_claimed(out) if out is not None else _default(config))
+        if job:
+            write_text(folder.path / ".job", job)
+            if out is None:
+                write_text(RUNS / f".job-{job}", folder.path.name)
         write_text(folder.config, config.to_json())
     except OSError as error:
         where = f"--out {out}" if out is not None else str(RUNS)
         raise ConfigError(f"{where}: cannot be written ({error.strerror})") from None
     _point_latest(folder.path)
     return folder
+
+
+def begun(out: Path | None, job: str) -> str:
+    """Return the folder that an earlier start of this job has made, or "".
+
+    Args:
+        out: what the user gave, if anything.
+        job: of torchrun; "" takes any run that is in `out`.
+    """
+    try:
+        out = out or RUNS / (RUNS / f".job-{job}").read_text(encoding="utf-8")
+        same = not job or (out / ".job").read_text(encoding="utf-8") == job
+    except OSError:
+        return ""
+    return str(out) if same and RunFolder(out).config.is_file() else ""
 
 
 def find(path: Path) -> RunFolder:

@@ -1,8 +1,10 @@
 """From a config to a finished run: opens the pictures, makes or finds the folder, trains."""
 
+import contextlib
 import json
-import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,16 @@ from pokegan.data.loaders import PictureSet, open_pictures
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.sources import is_name
-from pokegan.errors import ConfigError
+from pokegan.errors import ConfigError, DataError
 from pokegan.files import write_text
+from pokegan.networks.batch_norm import batch_norms
 from pokegan.ops import status
 from pokegan.training import checkpoint, run_folder
-from pokegan.training.checks import check, check_pictures
+from pokegan.training.checks import check, check_pictures, check_ranks
+from pokegan.training.distributed import Ranks, joined
 from pokegan.training.growth import Growth
 from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
+from pokegan.training.launch import Launch
 from pokegan.training.report import environment, write_report
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
@@ -42,27 +47,44 @@ def train(
     out: str | Path | None = None,
     say: Say | None = None,
     progress: Progress | None = None,
+    go_on: bool = False,
 ) -> Run:
     """Train a new run and return what it left.
+
+    Under torchrun every rank calls this; rank 0 alone writes and speaks. Restarted by torchrun, it
+    goes on in the folder of the first start.
 
     Args:
         config: all settings; `pokegan.recipes.get(name)` gives one to start from.
         out: the run folder, new or empty; by default `runs/<date-time>-<recipe>[-<note>]`.
         say: gets messages for people; by default nobody does.
         progress: gets (pictures done, pictures in all) while pictures are prepared.
+        go_on: `out` may hold this run already, which then goes on from its newest checkpoint.
 
     Raises:
         PokeganError: a setting, the pictures or the folder cannot be used; nothing is left behind.
     """
-    say = say or _nobody
-    config = _settled(config.validated())
-    _check_process()
-    check(config)
-    packed = _open(config, say, progress)
-    check_pictures(config, packed)
-    folder = run_folder.create(config, Path(out) if out is not None else None)
-    with folder.locked():
-        return _run(config, packed, folder, say, resume=False)
+    config = config.validated()
+    launch = Launch.from_environment()
+    place = Path(out) if out is not None else None
+    with joined(launch) as ranks:
+        voice = _voice(ranks, say, progress)
+        settled = _settled(config, ranks.count)
+        _check(settled, ranks)
+        job = f"{launch.job}-{ranks.session}" if launch.job else ""
+        begun = ranks.from_main(lambda: _begun(place, job, ranks.restarted, go_on))
+        if begun:
+            folder = RunFolder(Path(begun))
+            before = _config_of(folder, ranks)
+            if config.training.scaling == "weak":  # perhaps on fewer ranks than at first
+                settled = override(settled, {"training.batch": before.training.batch})
+            _check_continues(settled, before, f"{begun} holds another run: choose another --out")
+            return _go_on(settled, before, folder, ranks, voice, restarted=True)
+        packed = _open(settled, ranks, voice)
+        made = ranks.from_main(lambda: str(run_folder.create(settled, place, job).path))
+        with _locked(RunFolder(Path(made)), ranks) as folder:
+            trainer = _trainer(settled, packed, folder, ranks)
+            return _run(trainer, packed, voice, config.training.scaling)
 
 
 def resume(
@@ -73,6 +95,8 @@ def resume(
 ) -> Run:
     """Continue a run from its newest checkpoint, bit for bit, perhaps for longer.
 
+    On another number of ranks it goes on alike, to rounding.
+
     Args:
         path: the run folder.
         changes: settings to change, by path, such as {"length.kimg": 200}.
@@ -82,51 +106,89 @@ def resume(
     Raises:
         PokeganError: there is nothing to resume, or a setting cannot change now.
     """
-    say = say or _nobody
-    folder = run_folder.find(Path(path))
-    before = folder.read_config()
-    config = _settled(override(before, changes or {}))
+    with joined(Launch.from_environment()) as ranks:
+        voice = _voice(ranks, say, progress)
+        folder = RunFolder(Path(ranks.from_main(lambda: str(run_folder.find(Path(path)).path))))
+        before = _config_of(folder, ranks)
+        config = _settled(override(before, changes or {}), ranks.count)
+        only = f"--resume goes on with the run's own settings; only {_resumable()} change"
+        _check_loader(config, before)
+        _check_continues(config, before, only)
+        _check(config, ranks)
+        return _go_on(config, before, folder, ranks, voice)
+
+
+def _check_loader(config: RunConfig, before: RunConfig) -> None:
+    """Refuse a loader that gives other batches than the run's own."""
     if not same_batches(before.data.loader, config.data.loader):
         raise ConfigError(
             f"--loader {config.data.loader}: this run decodes its pictures by --loader "
             f"{before.data.loader}; only {', '.join(SAME_BATCHES)} give the same batches and may "
             "take each other's place"
         )
-    if not config.continues(before):
-        raise ConfigError(
-            f"--resume goes on with the run's own settings; only {_resumable()} change"
-        )
-    _check_process()
-    check(config)
-    with folder.locked():
-        checkpoint.newest(folder.checkpoints)  # nothing to go on from: say so before preparing
+
+
+def _begun(out: Path | None, job: str, restarted: bool, go_on: bool) -> str:
+    """Return the folder to go on in, or ""."""
+    found = run_folder.begun(out, job) if restarted else ""
+    return found or (run_folder.begun(out, "") if go_on else "")
+
+
+def _go_on(
+    config: RunConfig,
+    before: RunConfig,
+    folder: RunFolder,
+    ranks: Ranks,
+    voice: "_Voice",
+    restarted: bool = False,
+) -> Run:
+    """Continue the run in `folder`; a restarted one may have no checkpoint yet, or be done."""
+    with _locked(folder, ranks):
+        some = ranks.from_main(lambda: "yes" if checkpoint.available(folder.checkpoints) else "")
+        if ranks.is_main and not (restarted and not some):
+            checkpoint.newest(folder.checkpoints)  # nothing to go on from: say so before preparing
         if config.training.device != before.training.device:
-            say(f"note      begun on {before.training.device}: other devices round differently")
-        packed = _open(config, say, progress)
-        return _run(config, packed, folder, say, resume=True)
-
-
-def _run(config: RunConfig, packed: PictureSet, folder: RunFolder, say: Say, resume: bool) -> Run:
-    torch.manual_seed(config.training.seed)
-    trainer = Trainer(config, Growth(config, packed), folder, packed.checksum)
-    if resume:
-        for problem in trainer.resume():
-            say(f"note      passed over: {problem}")
-        if trainer.done >= trainer.total:
+            voice.say(f"note      begun on {before.training.device}: other devices round otherwise")
+        packed = _open(config, ranks, voice)
+        trainer = _trainer(config, packed, folder, ranks)
+        for problem in trainer.resume() if some or not restarted else []:
+            voice.say(f"note      passed over: {problem}")
+        if trainer.done >= trainer.total and not restarted:
             raise ConfigError(
                 f"{folder.path} is already at step {trainer.done} of {trainer.total}; "
                 f"give a longer --steps, --epochs or --kimg"
             )
-        write_text(folder.config, config.to_json())
-    for line in _introduction(config, packed, folder, trainer):
-        say(line)
+        if ranks.is_main:
+            write_text(folder.config, config.to_json())
+        return _run(trainer, packed, voice)
+
+
+def _trainer(config: RunConfig, packed: PictureSet, folder: RunFolder, ranks: Ranks) -> Trainer:
+    """Return a trainer at step 0, once the ranks are connected."""
+    ranks.connect(torch.device(config.training.device), config.training.rank_timeout)
+    torch.manual_seed(config.training.seed)
+    growth = Growth(config, packed, ranks)
+    return Trainer(config, growth, folder, packed.checksum, ranks)
+
+
+def _run(trainer: Trainer, packed: PictureSet, voice: "_Voice", scaling: str = "strong") -> Run:
+    for line in _introduction(trainer, packed, scaling):
+        voice.say(line)
+    if not trainer.ranks.is_main:
+        return trainer.train()
+    folder = trainer.folder
     write_text(folder.environment, json.dumps(environment(trainer.parts), indent=1) + "\n")
     run = trainer.train()
     write_report([folder], folder.report, [packed if isinstance(packed, PackedImages) else None])
     return run
 
 
-def _open(config: RunConfig, say: Say, progress: Progress | None) -> PictureSet:
+def _open(config: RunConfig, ranks: Ranks, voice: "_Voice") -> PictureSet:
+    """Open the pictures on every rank; the first one of a host prepares them.
+
+    Raises:
+        DataError: they cannot be opened, or are others than on rank 0.
+    """
     data = config.data
     options = PrepareOptions(
         size=data.size,
@@ -135,14 +197,21 @@ def _open(config: RunConfig, say: Say, progress: Progress | None) -> PictureSet:
         keep_duplicates=data.keep_duplicates,
         **{name: getattr(data, name) for name in FILTERS},
     )
-    return open_pictures(data.source, options, data.loader, progress, say)
+    packed = ranks.in_turn(
+        lambda: open_pictures(data.source, options, data.loader, voice.progress, voice.say)
+    )
+    if ranks.from_main(lambda: packed.checksum) != packed.checksum:
+        raise DataError(
+            f"--data {data.source} on {socket.gethostname()} has other pictures than on the host "
+            "of rank 0: copy them there, or give a folder that all hosts share"
+        )
+    check_pictures(config, packed)
+    return packed
 
 
-def _introduction(
-    config: RunConfig, packed: PictureSet, folder: RunFolder, trainer: Trainer
-) -> list[str]:
+def _introduction(trainer: Trainer, packed: PictureSet, scaling: str) -> list[str]:
     """Say what runs where, so that nothing is used or left out silently."""
-    parts = trainer.parts
+    config, parts = trainer.config, trainer.parts
     device = parts.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
@@ -158,11 +227,29 @@ def _introduction(
         f"loader    {parts.loader.name}: {parts.loader.why}",
         f"device    {where}, {torch.get_num_threads()} threads, {precision}, "
         f"operators {status().describe(device.type)}",
+        *_ranks_line(trainer, scaling),
         f"length    {trainer.total:,} steps of {trainer.batch}, "
         f"{trainer.total * trainer.batch / 1000:g} kimg"
         + (f", from step {trainer.done:,}" if trainer.done else ""),
-        f"run       {folder.path}",
+        f"run       {trainer.folder.path}",
     ]
+
+
+def _ranks_line(trainer: Trainer, scaling: str) -> list[str]:
+    """Say how several ranks share the batch; nothing for one."""
+    ranks, batch = trainer.ranks, trainer.batch
+    if not ranks.several:
+        return []
+    own = batch // ranks.count
+    shares = (
+        f"weak scaling: --batch {own} on each, {batch} together"
+        if scaling == "weak"
+        else f"strong scaling: --batch {batch} divided, {own} on each"
+    )
+    norms = [norm for one in trainer.parts.networks.values() for norm in batch_norms(one)]
+    shared = trainer.config.training.sync_batchnorm == "on"
+    over = f"; batch norm over {'all ranks' if shared else 'each rank alone'}" if norms else ""
+    return [f"ranks     {ranks.count} on {ranks.hosts}, {ranks.backend}; {shares}{over}"]
 
 
 def _left_out(packed: PictureSet) -> str:
@@ -177,11 +264,14 @@ def _parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _settled(config: RunConfig) -> RunConfig:
-    """Replace what depends on this machine and folder by what it is here, for a later resume."""
+def _settled(config: RunConfig, ranks: int) -> RunConfig:
+    """Replace what depends on this machine, folder and ranks by what it is here, for a resume."""
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
-    changes = {
+    weak = config.training.scaling == "weak"
+    changes: dict[str, Any] = {
+        "training.batch": config.training.batch * (ranks if weak else 1),
+        "training.scaling": "strong",  # from now on the batch is that of all ranks
         "training.device": device.type,
         "training.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
     }
@@ -195,10 +285,56 @@ def _resumable() -> str:
     return ", ".join(entry.flag for entry in settings() if entry.path in RESUMABLE)
 
 
-def _check_process() -> None:
-    """Refuse what would not do what it says."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("training on several ranks is not in this version; start one process")
+def _check(config: RunConfig, ranks: Ranks) -> None:
+    """Refuse settings that cannot be used, and others than rank 0 has."""
+    check(config)
+    check_ranks(config, ranks.count)
+    own = RunConfig.from_json(config.to_json())
+    first = RunConfig.from_json(ranks.from_main(config.to_json))
+    for entry in settings():
+        mine, other = entry.value_in(own), entry.value_in(first)
+        if mine != other and entry.path != "data.source":  # hosts may keep it at different places
+            raise ConfigError(
+                f"{entry.flag} {mine} on rank {ranks.rank} and {other} on rank 0: start all ranks "
+                "with the same command, on machines of one kind"
+            )
+    if override(first, {"data.source": own.data.source}) != own:
+        raise ConfigError(
+            f"the networks on rank {ranks.rank} are others than on rank 0: start all ranks with "
+            "the same command"
+        )
+
+
+def _check_continues(config: RunConfig, before: RunConfig, otherwise: str) -> None:
+    if not config.continues(before):
+        raise ConfigError(otherwise)
+
+
+def _config_of(folder: RunFolder, ranks: Ranks) -> RunConfig:
+    """Return the settings of the run in `folder`, which rank 0 reads."""
+    return RunConfig.from_json(ranks.from_main(lambda: folder.read_config().to_json()))
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder, ranks: Ranks) -> Iterator[RunFolder]:
+    """Hold the folder for this job, on rank 0."""
+    with folder.locked() if ranks.is_main else contextlib.nullcontext():
+        yield folder
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """Who hears of a run: `say` gets lines, `progress` the count of prepared pictures."""
+
+    say: Say
+    progress: Progress | None
+
+
+def _voice(ranks: Ranks, say: Say | None, progress: Progress | None) -> _Voice:
+    """Return who hears of the run: nobody on ranks other than 0."""
+    if not ranks.is_main:
+        return _Voice(_nobody, None)
+    return _Voice(say or _nobody, progress)
 
 
 def _nobody(message: str) -> None:

@@ -1,5 +1,6 @@
 """The loop: batches in, steps, and what a run records. Handed its parts; builds none."""
 
+import contextlib
 import math
 import signal
 import time
@@ -23,6 +24,7 @@ from pokegan.objectives.autoencoding import reconstruction_l1
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
 from pokegan.training import checkpoint
+from pokegan.training.distributed import Ranks
 from pokegan.training.drawing import draw
 from pokegan.training.gallery import MOMENTS_IN_TENSORBOARD, Gallery, Moments
 from pokegan.training.generator import Generator, GeneratorSpec
@@ -66,6 +68,7 @@ class Trainer:
         growth: gives the parts of each stage: networks, optimisers, step and data.
         folder: where everything is written.
         data_checksum: identity of the pictures; a resumed run must have the same.
+        ranks: that train together, of which rank 0 alone writes; None for this process alone.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class Trainer:
         growth: Growth,
         folder: RunFolder,
         data_checksum: str,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
         self.growth = growth
         self.stage = 0
         self.parts = growth.build()
         self.folder = folder
+        self.ranks = ranks or Ranks()
         self.data_checksum = data_checksum
         self.batch = config.training.batch
         self.total = growth.total
@@ -101,7 +106,8 @@ class Trainer:
         Raises:
             CheckpointError: there is none, or it is of other pictures.
         """
-        path, state, passed_over = checkpoint.newest(self.folder.checkpoints)
+        state = self.ranks.load(self._newest)
+        path = Path(state["path"])
         begun_with = RunConfig.from_json(state["config"])
         if not self.config.continues(begun_with):
             raise CheckpointError(
@@ -113,7 +119,8 @@ class Trainer:
                 f"{path}: this run was trained on other pictures than --data "
                 f"{self.config.data.source} gives now; put them back or start a new run"
             )
-        checkpoint.set_aside_newer(self.folder.checkpoints, path)
+        if self.ranks.is_main:
+            checkpoint.set_aside_newer(self.folder.checkpoints, path)
         self.growth.set_planned(state.get("planned", self.total))
         self.stage = state.get("stage", 0)
         if self.stage > 0:
@@ -129,40 +136,27 @@ class Trainer:
         self.held_out = dict(state.get("held_out", {}))
         torch.set_rng_state(state["rng"].cpu())
         self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
-        return [str(error) for error in passed_over]
+        return list(state["passed_over"])
+
+    def _newest(self) -> dict[str, Any]:
+        """Read the newest checkpoint, with its path and what is wrong with newer ones."""
+        path, state, passed_over = checkpoint.newest(self.folder.checkpoints)
+        return {**state, "path": str(path), "passed_over": [str(one) for one in passed_over]}
 
     def train(self) -> Run:
         """Run the loop and write everything; return what is there."""
         start = time.perf_counter() - self.seconds
-        with (
-            Interruption() as interruption,
-            StatsWriter(self.folder.stats, self.done) as self.stats,
-            GradientsWriter(self.folder.gradients, self.done or None) as self.layers,
-            TensorBoardWriter(self.folder.path, self.done + 1 if self.done else None) as self.board,
-            self._progress() as self.progress,
-        ):
-            if self.board.disabled:
-                self.progress.write(f"TensorBoard is off: {self.board.disabled}")
-            self.gallery = Gallery(self.config, self.folder, self.board, self.total)
+        with Interruption() as interruption, contextlib.ExitStack() as files:
+            if self.ranks.is_main:
+                self._open(files)
             self.growth.prepare(
                 self.parts, self.stage, max(self.done - 1, self.growth.first(self.stage))
             )
             self._sample_if_due()
             self.timing.snapshot_and_reset()
             try:
-                while self.done < self.total and interruption.signal is None:
-                    self._grow_if_due()
-                    self._step()
-                    self.seconds = time.perf_counter() - start
-                    self._sample_if_due()  # before the line that says what it measured
-                    self._record_if_due()
-                    if self.done % self.config.output.checkpoint_every == 0:
-                        self.save()
-                finished = self.done >= self.total
-                if finished:
-                    self._sample()
-                if self.saved_at != self.done:
-                    self.save()
+                with self.ranks.watched():
+                    stopped = self._loop(start, interruption)
             except DivergedError:
                 self._draw()
                 raise
@@ -173,24 +167,58 @@ class Trainer:
             finally:
                 self.parts.source.close()
             self._draw()
-        stopped = None if finished else signal.Signals(interruption.signal or signal.SIGINT)
         return Run(
             self.folder.path,
             self.done,
             self.done * self.batch,
             self.seconds,
-            stopped,
-            self.folder.grids()[-1],
+            None if stopped is None else signal.Signals(stopped),
+            Path(self.ranks.from_main(lambda: str(self.folder.grids()[-1]))),
             self.folder.animation,
             self.folder.weights,
         )
 
+    def _open(self, files: contextlib.ExitStack) -> None:
+        """Open everything that is written while the run goes, on rank 0 alone."""
+        again = self.done + 1 if self.done else None
+        self.stats = files.enter_context(StatsWriter(self.folder.stats, self.done))
+        self.layers = files.enter_context(GradientsWriter(self.folder.gradients, self.done or None))
+        self.board = files.enter_context(TensorBoardWriter(self.folder.path, again))
+        self.progress = files.enter_context(self._progress())
+        if self.board.disabled:
+            self.progress.write(f"TensorBoard is off: {self.board.disabled}")
+        self.gallery = Gallery(self.config, self.folder, self.board, self.total)
+
+    def _loop(self, start: float, interruption: Interruption) -> int | None:
+        """Train to the end, or to a signal, which is returned; leave a checkpoint."""
+        stopped = None
+        while self.done < self.total:
+            stopped = self.ranks.enter(self.done, interruption.signal)
+            if stopped is not None:
+                break
+            self._grow_if_due()
+            self._step()
+            self.seconds = time.perf_counter() - start
+            self._sample_if_due()  # before the line that says what it measured
+            self._record_if_due()
+            if self.done % self.config.output.checkpoint_every == 0:
+                self.save()
+        if stopped is None:
+            self._sample()
+        if self.saved_at != self.done:
+            self.save()
+        return stopped
+
     def save(self) -> None:
-        """Write the complete state and the averaged generator's weights.
+        """Write the complete state and the averaged generator's weights, on rank 0.
 
         Raises:
             DivergedError: a loss is not finite; nothing is written.
         """
+        self.saved_at = self.done
+        self.sums.merge(self.ranks.mean)
+        if not self.ranks.is_main:
+            return
         self._check_finite()
         with self.timing.part("checkpoint"):
             generator = self._generator()
@@ -215,7 +243,6 @@ class Trainer:
             folder, keep = self.folder.checkpoints, self.config.output.keep_checkpoints
             checkpoint.save(folder, self.done, state, keep)
             generator.save(self.folder.weights)
-            self.saved_at = self.done
 
     def _grow_if_due(self) -> None:
         """Go on with the parts of the next stage when this one is over."""
@@ -232,12 +259,13 @@ class Trainer:
 
     def _step(self) -> None:
         with self.timing.part("data"):
-            batch = self.parts.source.batch(self.done * self.batch, self.batch)
+            first, count = self.ranks.share(self.done * self.batch, self.batch)
+            batch = self.parts.source.batch(first, count)
             number = torch.full((), self.done, dtype=torch.int64, device=self.parts.device)
         with self.timing.part("step"):
             inputs = StepInput(batch.images, batch.samples, number)
             self.growth.prepare(self.parts, self.stage, self.done)
-            if self._is_logged(self.done + 1):
+            if self.ranks.is_main and self._is_logged(self.done + 1):
                 self.unobserved = set(self.parts.networks)
                 self.board_due = self.histograms.take(self.done + 1)
             observer = self if self.unobserved else None
@@ -258,7 +286,12 @@ class Trainer:
 
     def _record_if_due(self) -> None:
         if not self._is_logged(self.done):
-            self.progress.update(self.done * self.batch)
+            if self.ranks.is_main:
+                self.progress.update(self.done * self.batch)
+            return
+        self.sums.merge(self.ranks.mean)
+        if not self.ranks.is_main:
+            self.sums.clear()
             return
         with self.timing.part("logging"):
             means = self.sums.read()
@@ -301,8 +334,11 @@ class Trainer:
             self._sample()
 
     def _sample(self) -> None:
-        """Write the grid of the fixed latents, if this step has none yet."""
+        """Write the grid of the fixed latents, if this step has none yet, on rank 0."""
         if self.sampled_at == self.done:
+            return
+        if not self.ranks.is_main:
+            self.sampled_at = self.done
             return
         self._check_finite()
         with self.timing.part("sampling"):
@@ -342,6 +378,8 @@ class Trainer:
             )
 
     def _draw(self) -> None:
+        if not self.ranks.is_main:
+            return
         loss = adversarial_loss(self.config.objective.loss)
         draw(self.folder, loss.probability, self.growth.ends())
 

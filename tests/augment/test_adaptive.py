@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from thread_ranks import Seat, Threads
 
 from pokegan.augment import AdaptiveAugment
 from pokegan.errors import ConfigError
@@ -61,17 +62,24 @@ def test_a_resumed_run_goes_on_bit_for_bit() -> None:
 
 
 def test_ranks_that_sum_their_signs_agree_with_one_rank() -> None:
-    alone, *ranks = (AdaptiveAugment(1, WHITE, speed_kimg=0.5) for _ in range(3))
+    alone = AdaptiveAugment(1, WHITE, speed_kimg=0.5)
+
+    def work(seat: Seat) -> torch.Tensor:
+        augment = AdaptiveAugment(1, WHITE, speed_kimg=0.5, peers=seat)
+        values = []
+        for logits in logits_of(30):
+            augment.observe(logits.chunk(2)[seat.rank])
+            augment.update(4)
+            values.append(torch.stack(list(augment.recorded().values())))
+        return torch.stack(values)
+
+    expected = []
     for logits in logits_of(30):
         alone.observe(logits)
         alone.update(8)
-        for rank, part in zip(ranks, (logits[:3], logits[3:]), strict=True):
-            rank.observe(part)
-        total = ranks[0].step_signs + ranks[1].step_signs
-        for rank in ranks:
-            rank.update(8, lambda signs, total=total: signs.copy_(total))
-        assert torch.equal(ranks[0].p, alone.p)
-        assert torch.equal(ranks[1].p, alone.p)
+        expected.append(torch.stack(list(alone.recorded().values())))
+    for values in Threads(2).run(work):
+        assert torch.equal(values, torch.stack(expected))
     assert alone.p > 0
 
 

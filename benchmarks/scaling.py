@@ -1,0 +1,326 @@
+"""How a recipe's training scales over ranks: the table of HPML-PokeGans, and what it left out.
+
+    python benchmarks/scaling.py --counts 1 2 4 8 --epochs 100 --out scaling
+    python benchmarks/scaling.py --counts 1 2 --epochs 2 --weak --recipe house-dcgan --out scaling
+
+Runs torchrun once for each count, on this machine. Writes scaling.md, scaling.json and, for each
+count, graphs of device compute and memory over the first 200 s (NVML of nvidia-ml-py on GPUs; else
+psutil), and leaves the runs beside them.
+
+Strong scaling divides the recipe's batch over the ranks, weak scaling gives each rank as much. The
+time is that of the training loop: what is prepared before and drawn after is not in it. Images/s is
+the rate after the first record of stats.jsonl, so what is done once is left out; efficiency is
+that rate over so many times the rate of the smallest count, a rank. Losses are the smallest means
+over a log interval. On a CPU the ranks share the cores, which one rank uses all of: give it one
+core by OMP_NUM_THREADS=1 to see what a rank more brings.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+GRAPH_SECONDS = 200
+SAMPLE_SECONDS = 0.5
+HEADER = (
+    "GPU Type",
+    "#GPUs",
+    "#Epochs",
+    "Training Time(s)",
+    "Min. Generator Loss",
+    "Min. Discriminator Loss",
+    "Images/s",
+    "Efficiency",
+    "Device use",
+    "Memory (GiB)",
+)
+Reading = tuple[list[float], list[float]]  # use in [0, 100] and GiB, of each device
+
+
+@dataclass
+class Result:
+    """One row of the table, and what the graphs show."""
+
+    device: str
+    ranks: int
+    batch: int
+    epochs: float
+    seconds: float
+    generator_loss: float
+    discriminator_loss: float
+    images_per_second: float
+    efficiency: float
+    use_percent: float
+    memory_gib: float
+    command: str
+    samples: list[tuple[float, list[float], list[float]]]
+
+
+def main() -> int:
+    """Measure every count, then write table, JSON and graphs."""
+    args = parse()
+    device = device_of(args.device)
+    if device == "cuda" and max(args.counts) > gpu_count():
+        sys.exit(f"--counts {max(args.counts)}: this machine has {gpu_count()} GPUs")
+    args.out.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    for count in sorted(set(args.counts)):
+        result = measure(args, count, device)
+        results.append(result)
+        result.efficiency = efficiency(result, results[0])
+        graphs(result, args.out / f"ranks-{count}.png")
+        write(args, results)
+        print(row(result), flush=True)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
+    parser.add_argument("--epochs", type=float, default=100, help="of every run (default: 100)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--strong", dest="scaling", action="store_const", const="strong")
+    kind.add_argument("--weak", dest="scaling", action="store_const", const="weak")
+    parser.add_argument("--recipe", default="hpml")
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("rest", nargs="*", help="after --: more arguments of pokegan train")
+    parser.set_defaults(scaling="strong")
+    args = parser.parse_args()
+    if min(args.counts) < 1:
+        parser.error("--counts: numbers of 1 and more are wanted")
+    return args
+
+
+def measure(args: argparse.Namespace, count: int, device: str) -> Result:
+    """Train on `count` ranks and read what the run has recorded."""
+    folder = args.out / f"ranks-{count}-{datetime.datetime.now():%H%M%S}"
+    train = ["-m", "pokegan", "train", args.recipe, "--data", args.data, "--device", device]
+    train += ["--epochs", f"{args.epochs:g}", "--scaling", args.scaling, "--out", str(folder)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [*torchrun, *train, "--log-every", "5", *args.rest]
+    job = subprocess.Popen([sys.executable, *command])
+    meter = Meter(readings(device, job.pid, count), folder / "stats.jsonl")
+    meter.start()
+    code = job.wait()
+    meter.end()
+    if code:
+        sys.exit(f"{count} ranks: torchrun ended with exit code {code}")
+    records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    config = json.loads((folder / "config.json").read_text())
+    during = [one for one in meter.samples if one[0] <= records[-1]["seconds"]] or meter.samples
+    return Result(
+        device=device_name(device),
+        ranks=count,
+        batch=config["training"]["batch"],
+        epochs=records[-1]["epoch"],
+        seconds=records[-1]["seconds"],
+        generator_loss=least(records, "loss/generator"),
+        discriminator_loss=least(records, "loss/discriminator"),
+        images_per_second=rate(records),
+        efficiency=1.0,
+        use_percent=mean(one for _, use, _ in during for one in use),
+        memory_gib=max((sum(memory) for _, _, memory in during), default=0.0),
+        command=" ".join(["python", *command]),
+        samples=meter.samples,
+    )
+
+
+def least(records: list[dict[str, Any]], name: str) -> float:
+    return min(record[name] for record in records if record.get(name) is not None)
+
+
+def rate(records: list[dict[str, Any]]) -> float:
+    """Return images a second between the first and the last record."""
+    first, last = records[0], records[-1]
+    seconds = last["seconds"] - first["seconds"]
+    if seconds <= 0:
+        return float(1000 * last["kimg"] / last["seconds"])
+    return float(1000 * (last["kimg"] - first["kimg"]) / seconds)
+
+
+def efficiency(result: Result, base: Result) -> float:
+    return result.images_per_second / base.images_per_second * base.ranks / result.ranks
+
+
+class Meter(threading.Thread):
+    """Samples the devices from when training has begun until `end`."""
+
+    def __init__(self, read: Callable[[], Reading], begun: Path) -> None:
+        super().__init__(daemon=True)
+        self.read = read
+        self.begun = begun
+        self.samples: list[tuple[float, list[float], list[float]]] = []
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """Take a sample every half second."""
+        start: float | None = None
+        while not self._end.wait(SAMPLE_SECONDS):
+            if start is None and self.begun.exists():
+                start = time.monotonic()
+                self.read()  # use is told since the last call
+            elif start is not None:
+                self.samples.append((time.monotonic() - start, *self.read()))
+
+    def end(self) -> None:
+        """Take no more."""
+        self._end.set()
+        self.join()
+
+
+def readings(device: str, parent: int, count: int) -> Callable[[], Reading]:
+    """Return what reads use and memory now: of every GPU, or of the job's processes together."""
+    if device == "cuda":
+        try:
+            import pynvml
+        except ImportError:
+            sys.exit("the use of a GPU is read by NVML: pip install nvidia-ml-py")
+        pynvml.nvmlInit()
+        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        return lambda: (
+            [float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu) for gpu in gpus],
+            [pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 2**30 for gpu in gpus],
+        )
+    try:
+        import psutil
+    except ImportError:
+        sys.exit("the use of the processor is read by psutil: pip install psutil")
+    job = psutil.Process(parent)
+    known: dict[int, Any] = {}  # psutil tells use since the last call of the same object
+
+    def read() -> Reading:
+        use = memory = 0.0
+        try:
+            for process in job.children(recursive=True):
+                process = known.setdefault(process.pid, process)
+                use += process.cpu_percent()
+                memory += process.memory_info().rss / 2**30
+        except psutil.NoSuchProcess:
+            pass
+        return [use / (psutil.cpu_count() or 1)], [memory]
+
+    return read
+
+
+def graphs(result: Result, path: Path) -> None:
+    """Draw compute and memory of every device over the first 200 s."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = [sample for sample in result.samples if sample[0] <= GRAPH_SECONDS]
+    if not shown:
+        return
+    figure, (compute, memory) = plt.subplots(2, 1, figsize=(9, 6), sharex=True)
+    seconds = [at for at, _, _ in shown]
+    for index in range(len(shown[0][1])):
+        compute.plot(seconds, [use[index] for _, use, _ in shown], label=f"device {index}")
+        memory.plot(seconds, [held[index] for _, _, held in shown], label=f"device {index}")
+    compute.set(ylabel="compute in use (%)", ylim=(0, 105))
+    memory.set(ylabel="memory (GiB)", xlabel="seconds of training", xlim=(0, max(seconds)))
+    memory.set_ylim(bottom=0)
+    if len(shown[0][1]) > 1:
+        compute.legend(loc="lower right", ncols=4)
+    figure.suptitle(f"{result.device}, {result.ranks} ranks, batch {result.batch}")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def write(args: argparse.Namespace, results: Sequence[Result]) -> None:
+    """Write what there is so far, so that a count that fails loses nothing."""
+    facts = machine()
+    lines = [
+        f"# {args.recipe} over ranks, {args.scaling} scaling",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
+        *(row(result) for result in results),
+        "",
+        ", ".join(f"{key} {value}" for key, value in facts.items()),
+        "",
+        *(f"- `{result.command}`: global batch {result.batch}" for result in results),
+    ]
+    (args.out / "scaling.md").write_text("\n".join(lines) + "\n")
+    content = {"scaling": args.scaling, "recipe": args.recipe, "machine": facts}
+    rows = [asdict(result) for result in results]
+    text = json.dumps({**content, "results": rows}, indent=1)
+    (args.out / "scaling.json").write_text(text + "\n")
+
+
+def row(result: Result) -> str:
+    cells = (
+        result.device,
+        str(result.ranks),
+        f"{result.epochs:g}",
+        f"{result.seconds:.2f}",
+        f"{result.generator_loss:.6f}",
+        f"{result.discriminator_loss:.6f}",
+        f"{result.images_per_second:,.0f}",
+        f"{100 * result.efficiency:.0f} %",
+        f"{result.use_percent:.0f} %",
+        f"{result.memory_gib:.2f}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def machine() -> dict[str, str]:
+    """Name what was measured on, and when."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cores": str(cores),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": f"{datetime.datetime.now(datetime.timezone.utc):%F}",
+    }
+
+
+def mean(values: Any) -> float:
+    listed = list(values)
+    return statistics.fmean(listed) if listed else 0.0
+
+
+def device_of(name: str) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch sees no CUDA GPU here")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def device_name(device: str) -> str:
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name(0)
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
