@@ -1,0 +1,187 @@
+#include "conv_gather.h"
+
+#include "conv_scratch.h"
+
+namespace pokegan {
+
+#ifdef POKEGAN_HAS_CONV
+namespace {
+
+constexpr int64_t kPackedBytes = 768 << 10;  // of a second-level cache; weights need the rest
+
+struct Span {
+  int64_t begin;
+  int64_t end;
+  int64_t size() const { return end - begin; }
+};
+
+// What the elements [begin, end) of an axis are made of.
+Span sources_of(const Axis& axis, Span written) {
+  Span span{INT64_MAX, 0};
+  for (const Axis::Tap* tap = axis.begin(written.begin); tap != axis.begin(written.end); ++tap) {
+    span.begin = std::min(span.begin, tap->source);
+    span.end = std::max(span.end, tap->source + 1);
+  }
+  return span.end == 0 ? Span{0, 0} : span;
+}
+
+// How many elements of the second axis are read for `size` elements of the first, about.
+int64_t most_sources(const Axis& axis, int64_t size) {
+  int64_t most = 0;
+  for (int64_t begin = 0; begin < axis.size(); begin += size) {
+    most = std::max(most, sources_of(axis, {begin, std::min(begin + size, axis.size())}).size());
+  }
+  return most;
+}
+
+// A job writes some rows and columns of 32 images, some of their channels.
+struct Plan {
+  int64_t rows;
+  int64_t columns;
+  int64_t panels;
+  int64_t row_jobs;
+  int64_t column_jobs;
+  int64_t panel_jobs;
+  int64_t image_jobs;
+  int64_t packed_bytes;  // at most
+  int64_t jobs() const { return row_jobs * column_jobs * panel_jobs * image_jobs; }
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+Plan plan_of(const Gather& gather) {
+  Plan plan{};
+  const int64_t pixel = gather.source.pixel_bytes();
+  plan.columns = gather.columns.size();
+  const int64_t one_row = most_sources(gather.rows, 1) * pixel;
+  while (plan.columns > 4 && one_row * most_sources(gather.columns, plan.columns) > kPackedBytes) {
+    plan.columns = ceil_div(plan.columns, 2);
+  }
+  const int64_t columns = most_sources(gather.columns, plan.columns) * pixel;
+  plan.image_jobs = ceil_div(gather.source.images, kBlockSide);
+  plan.column_jobs = ceil_div(gather.columns.size(), plan.columns);
+  // Wanted are few enough rows for the cache, and enough jobs for the threads.
+  const int64_t wanted = 2 * static_cast<int64_t>(torch::stable::get_num_threads());
+  const int64_t others = plan.image_jobs * plan.column_jobs;
+  plan.rows = ceil_div(gather.rows.size(), std::max<int64_t>(1, ceil_div(wanted, others)));
+  while (plan.rows > 1 && columns * most_sources(gather.rows, plan.rows) > kPackedBytes) {
+    --plan.rows;
+  }
+  plan.row_jobs = ceil_div(gather.rows.size(), plan.rows);
+  const int64_t panels = blocks_of(gather.channels);
+  plan.panel_jobs = std::min(panels, ceil_div(wanted, others * plan.row_jobs));
+  plan.panels = ceil_div(panels, plan.panel_jobs);
+  plan.panel_jobs = ceil_div(panels, plan.panels);
+  plan.packed_bytes = columns * most_sources(gather.rows, plan.rows);
+  return plan;
+}
+
+// Adds the bias, rounds, and writes the sums of `images` images to their pixel.
+template <int kColumns>
+POKEGAN_AVX512 void write_pixel(const float* sums, const float* bias, int64_t images,
+                                int64_t channels, int64_t stride, uint16_t* out) {
+  const __m512 low_bias = bias != nullptr ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+  const __m512 high_bias = bias != nullptr ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
+  const __mmask32 mask = mask_of(channels);
+  for (int64_t image = 0; image < images; ++image, out += stride) {
+    const float* row = sums + image / 16 * kColumns * 256 + image % 16 * 16;
+    const __m512 low = _mm512_add_ps(_mm512_loadu_ps(row), low_bias);
+    __m512 high = high_bias;
+    if constexpr (kColumns == 2) high = _mm512_add_ps(_mm512_loadu_ps(row + 256), high_bias);
+    _mm512_mask_storeu_epi16(out, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+struct Job {
+  const Gather& gather;
+  const Kernels& kernels;
+  int64_t image;
+  Span rows;
+  Span columns;
+  Span panels;
+
+  void run(Scratch& scratch, const Plan& plan) {
+    const Span source_rows = sources_of(gather.rows, rows);
+    const Span source_columns = sources_of(gather.columns, columns);
+    char* packed = scratch.bytes(plan.packed_bytes);
+    const int64_t pixel = gather.source.pixel_bytes();
+    const int64_t line = source_columns.size() * pixel;
+    char* out = packed;
+    for (int64_t y = source_rows.begin; y < source_rows.end; ++y) {
+      for (int64_t x = source_columns.begin; x < source_columns.end; ++x, out += pixel) {
+        pack_pixel<Form::kRows>(gather.source, image, y, x, out);
+      }
+    }
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      for (int64_t y = rows.begin; y < rows.end; ++y) {
+        for (int64_t x = columns.begin; x < columns.end; ++x) {
+          multiply(packed, line, source_rows.begin, source_columns.begin, panel, y, x);
+        }
+      }
+    }
+  }
+
+  void multiply(const char* packed, int64_t line, int64_t first_row, int64_t first_column,
+                int64_t panel, int64_t y, int64_t x) {
+    const int64_t pixel = gather.source.pixel_bytes();
+    Step steps[kMaxKernel * kMaxKernel];
+    int64_t count = 0;
+    for (const Axis::Tap* row = gather.rows.begin(y); row != gather.rows.end(y); ++row) {
+      for (const Axis::Tap* column = gather.columns.begin(x); column != gather.columns.end(x);
+           ++column) {
+        steps[count++] = {(row->source - first_row) * line + (column->source - first_column) * pixel,
+                          (row->tap * gather.kernel_width + column->tap) * pixel};
+      }
+    }
+    const Run run{steps, count, gather.source.blocks(), kBlockBytes, kBlockBytes};
+    const int64_t images = std::min(kBlockSide, gather.source.images - image);
+    const int64_t channels = std::min(kBlockSide, gather.channels - panel * kBlockSide);
+    const int two_rows = images > 16 ? 1 : 0;
+    const int two_columns = channels > 16 ? 1 : 0;
+    alignas(64) float sums[4 * 256];
+    kernels.product[two_rows][two_columns](run, packed, gather.weights + panel * gather.taps * pixel,
+                                           sums, false);
+    const int64_t stride = gather.rows.size() * gather.columns.size() * gather.channels;
+    uint16_t* out = gather.out + image * stride +
+                    (y * gather.columns.size() + x) * gather.channels + panel * kBlockSide;
+    const float* bias = gather.bias != nullptr ? gather.bias + panel * kBlockSide : nullptr;
+    const auto write = two_columns == 1 ? write_pixel<2> : write_pixel<1>;
+    write(sums, bias, images, channels, stride, out);
+  }
+};
+
+}  // namespace
+
+void run_gather(const Gather& gather, Units units) {
+  const Kernels& kernels = kernels_of(units);
+  const Plan plan = plan_of(gather);
+  const int64_t panels = blocks_of(gather.channels);
+  share_jobs(
+      plan.jobs(),
+      [&](const auto& work) {
+        kernels.begin();
+        work();
+        kernels.end();
+      },
+      [&](int64_t number) {
+        thread_local Scratch scratch;
+        int64_t rest = number;
+        const auto next = [&](int64_t jobs, int64_t step, int64_t size) {
+          const int64_t begin = rest % jobs * step;
+          rest /= jobs;
+          return Span{begin, std::min(begin + step, size)};
+        };
+        const Span chosen_panels = next(plan.panel_jobs, plan.panels, panels);
+        const Span columns = next(plan.column_jobs, plan.columns, gather.columns.size());
+        const Span rows = next(plan.row_jobs, plan.rows, gather.rows.size());
+        Job{gather, kernels, rest * kBlockSide, rows, columns, chosen_panels}.run(scratch, plan);
+      });
+}
+
+#else
+
+void run_gather(const Gather&, Units) {}
+
+#endif
+
+}  // namespace pokegan
