@@ -9,9 +9,13 @@
 #include <memory>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace pokegan {
 
-// Grows and never shrinks; aligned to a page.
+// Grows and never shrinks; aligned to a huge page.
 class Scratch {
  public:
   char* bytes(int64_t count) {
@@ -23,12 +27,15 @@ class Scratch {
         size_ = 0;
         throw std::bad_alloc();
       }
+#if defined(MADV_HUGEPAGE)
+      madvise(memory_.get(), static_cast<size_t>(size_), MADV_HUGEPAGE);  // fewer misses; a wish
+#endif
     }
     return memory_.get();
   }
 
  private:
-  static constexpr int64_t kPage = 4096;
+  static constexpr int64_t kPage = 2 << 20;
   struct Free {
     void operator()(char* memory) const { std::free(memory); }
   };

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pokegan.data import packed
-from pokegan.data.cache_folder import cache_folder
+from pokegan.cache_folder import cache_folder
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from pokegan import files
 from pokegan.data import stored
 from pokegan.data.archives import extract
-from pokegan.data.cache_folder import cache_folder
+from pokegan.cache_folder import cache_folder
 from pokegan.errors import DataError
 
 Say = Callable[[str], None]

@@ -8,7 +8,7 @@ import sys
 import torch
 
 import pokegan
-from pokegan.data.cache_folder import cache_folder
+from pokegan.cache_folder import cache_folder
 from pokegan.ops import status
 from pokegan.ops.extension import build_facts
 from pokegan.training.hardware import bfloat16_units
