@@ -104,13 +104,12 @@ struct Job {
     const Span source_rows = sources_of(gather.rows, rows);
     const Span source_columns = sources_of(gather.columns, columns);
     char* packed = scratch.bytes(plan.packed_bytes);
-    const int64_t pixel = gather.source.pixel_bytes();
-    const int64_t line = source_columns.size() * pixel;
+    const int64_t line = source_columns.size() * gather.source.pixel_bytes();
     char* out = packed;
     for (int64_t y = source_rows.begin; y < source_rows.end; ++y) {
-      for (int64_t x = source_columns.begin; x < source_columns.end; ++x, out += pixel) {
-        pack_pixel<Form::kRows>(gather.source, image, y, x, out);
-      }
+      pack_pixels<Form::kRows>(gather.source, image, y, source_columns.begin, source_columns.end,
+                               out);
+      out += line;
     }
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       for (int64_t y = rows.begin; y < rows.end; ++y) {

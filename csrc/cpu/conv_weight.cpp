@@ -109,17 +109,12 @@ struct Packed {
     const int64_t row = job % (x_rows() + y_rows());
     const int64_t first = image + unit * kBlockSide;
     if (row < x_rows()) {
-      char* out = x + (unit * x_rows() + row) * sizes.x_line;
-      for (int64_t column = 0; column < sizes.x_width; ++column) {
-        pack_pixel<Form::kPairs>(sizes.x, first, x_begin() + row, column,
-                                 out + column * sizes.x.pixel_bytes());
-      }
+      pack_pixels<Form::kPairs>(sizes.x, first, x_begin() + row, 0, sizes.x_width,
+                                x + (unit * x_rows() + row) * sizes.x_line);
     } else {
-      char* out = y + (unit * y_rows() + row - x_rows()) * sizes.y_line;
-      for (int64_t column = 0; column < sizes.y.width; ++column) {
-        pack_pixel<Form::kPairsTransposed>(sizes.y, first, y_begin + row - x_rows(), column,
-                                           out + column * sizes.y.pixel_bytes());
-      }
+      pack_pixels<Form::kPairsTransposed>(
+          sizes.y, first, y_begin + row - x_rows(), 0, sizes.y.width,
+          y + (unit * y_rows() + row - x_rows()) * sizes.y_line);
     }
   }
 };

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pokegan.data import packed
 from pokegan.cache_folder import cache_folder
+from pokegan.data import packed
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions

@@ -8,10 +8,10 @@ import difflib
 from itertools import islice
 from pathlib import Path
 
+from pokegan.cache_folder import cache_folder
 from pokegan.data import stored
 from pokegan.data.archives import extract, is_archive, stem
 from pokegan.data.cache import cached
-from pokegan.cache_folder import cache_folder
 from pokegan.data.creatures import COUNT
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.fetch import FETCHABLE, Say, fetch, is_fetchable, tell

@@ -90,9 +90,7 @@ def conv_transpose2d_bf16(
         RuntimeError: an argument has the wrong dtype, shape or range.
     """
     if not _is_compiled(input):
-        return _reference(
-            F.conv_transpose2d, input, weight, bias, stride, padding, output_padding
-        )
+        return _reference(F.conv_transpose2d, input, weight, bias, stride, padding, output_padding)
     out: Tensor = torch.ops.pokegan.conv_transpose2d_bf16(
         _channels_last(input),
         _channels_last(weight),
@@ -178,7 +176,7 @@ if _USE.cpu:
         dtype: torch.dtype,
         units: int = 0,
     ) -> Tensor:
-        return _empty(large, small.shape[1], large.shape[1], *kernel, dtype)
+        return _empty(large, small.shape[1], large.shape[1], kernel[0], kernel[1], dtype)
 
     def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, bias, ctx.stride, ctx.padding, *_, ctx.units = inputs
@@ -192,9 +190,7 @@ if _USE.cpu:
         to_input = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             more = _output_padding(input, gradient, kernel, *numbers)
-            to_input = _ops.conv_transpose2d_bf16(
-                gradient, weight, None, *numbers, more, ctx.units
-            )
+            to_input = _ops.conv_transpose2d_bf16(gradient, weight, None, *numbers, more, ctx.units)
         if ctx.needs_input_grad[1]:
             to_weight = _ops.conv2d_weight_bf16(
                 input, gradient, kernel, *numbers, weight.dtype, ctx.units
@@ -229,9 +225,7 @@ if _USE.cpu:
         to_large = to_small = None
         if ctx.needs_input_grad[0]:
             more = _output_padding(large, small, ctx.kernel, *numbers)
-            to_large = _ops.conv_transpose2d_bf16(
-                small, gradient, None, *numbers, more, ctx.units
-            )
+            to_large = _ops.conv_transpose2d_bf16(small, gradient, None, *numbers, more, ctx.units)
         if ctx.needs_input_grad[1]:
             to_small = _ops.conv2d_bf16(large, gradient, None, *numbers, ctx.units)
         return to_large, to_small, None, None, None, None, None
