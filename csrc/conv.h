@@ -5,6 +5,7 @@
 // convolution makes x of y and w; the gradient of either by its weight makes w of x and y.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -59,6 +59,7 @@ inline void check_shape(const char* op, const ConvShape& shape) {
   STD_TORCH_CHECK(shape.kernel_height >= 1 && shape.kernel_height <= kMaxKernel &&
                       shape.kernel_width >= 1 && shape.kernel_width <= kMaxKernel,
                   op, ": the kernel must have 1 to ", kMaxKernel, " rows and columns");
+  STD_TORCH_CHECK(shape.channels >= 1 && shape.outputs >= 1, op, ": there must be channels");
   STD_TORCH_CHECK(shape.height >= 1 && shape.width >= 1 && shape.out_height >= 1 &&
                       shape.out_width >= 1,
                   op, ": the maps are too small for the kernel");

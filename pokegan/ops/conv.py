@@ -108,6 +108,8 @@ def _is_compiled(input: Tensor) -> bool:
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
+    if tensor.dim() != 4:
+        return tensor  # the operator says what is wrong
     return tensor.contiguous(memory_format=torch.channels_last)
 
 

@@ -58,9 +58,7 @@ class Case(NamedTuple):
         )
 
 
-def conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
-) -> Tensor:
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """`F.conv2d`, by our operator where that is faster; shapes and autocast as there."""
     if _can_be_own(input, weight) and uses_own(_case(False, input, weight, stride, padding)):
         return conv2d_bf16(input.to(torch.bfloat16), weight, bias, stride, padding)
@@ -101,17 +99,24 @@ def uses_own(case: Case) -> bool:
     return known
 
 
-@functools.cache
 def mode() -> str:
-    """Return `POKEGAN_CONV`: auto, own or stock; always stock where ours cannot run.
+    """Return `POKEGAN_CONV`: auto, own or stock; always stock where ours cannot run."""
+    return _MODE
+
+
+def _read_mode() -> str:
+    """Read the variable.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is not one of its choices.
     """
     chosen = os.environ.get("POKEGAN_CONV", "auto")
     if chosen not in CHOICES:
         raise ConfigError(f"POKEGAN_CONV={chosen}: use one of {', '.join(CHOICES)}")
     return chosen if conv_units() != "none" else "stock"
+
+
+_MODE = _read_mode()  # fixed for the process, so a compiled function sees a constant
 
 
 def measured() -> dict[str, float]:
