@@ -8,6 +8,8 @@ namespace pokegan {
 namespace {
 
 constexpr int64_t kPackedBytes = 768 << 10;  // of a second-level cache; weights need the rest
+constexpr int64_t kRowPixels = 4;            // whose sums are written together
+constexpr int64_t kSums = 4 * 256;           // of a pixel: 32 images x 32 channels
 
 struct Span {
   int64_t begin;
@@ -76,19 +78,23 @@ Plan plan_of(const Gather& gather) {
   return plan;
 }
 
-// Adds the bias, rounds, and writes the sums of `images` images to their pixel.
+// Adds the bias, rounds, and writes the sums of `count` pixels of a row of `images` images.
 template <int kColumns>
-POKEGAN_AVX512 void write_pixel(const float* sums, const float* bias, int64_t images,
-                                int64_t channels, int64_t stride, uint16_t* out) {
+POKEGAN_AVX512 void write_pixels(const float* sums, int64_t count, const float* bias,
+                                 int64_t images, int64_t image_stride, int64_t channels,
+                                 int64_t pixel_stride, uint16_t* out) {
   const __m512 low_bias = bias != nullptr ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
   const __m512 high_bias = bias != nullptr ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
   const __mmask32 mask = mask_of(channels);
-  for (int64_t image = 0; image < images; ++image, out += stride) {
+  for (int64_t image = 0; image < images; ++image) {
     const float* row = sums + image / 16 * kColumns * 256 + image % 16 * 16;
-    const __m512 low = _mm512_add_ps(_mm512_loadu_ps(row), low_bias);
-    __m512 high = high_bias;
-    if constexpr (kColumns == 2) high = _mm512_add_ps(_mm512_loadu_ps(row + 256), high_bias);
-    _mm512_mask_storeu_epi16(out, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    uint16_t* place = out + image * image_stride;
+    for (int64_t x = 0; x < count; ++x, row += kSums, place += pixel_stride) {
+      const __m512 low = _mm512_add_ps(_mm512_load_ps(row), low_bias);
+      __m512 high = high_bias;
+      if constexpr (kColumns == 2) high = _mm512_add_ps(_mm512_load_ps(row + 256), high_bias);
+      _mm512_mask_storeu_epi16(place, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
   }
 }
 
@@ -99,53 +105,63 @@ struct Job {
   Span rows;
   Span columns;
   Span panels;
+  Span source_rows;
+  Span source_columns;
+  char* packed;
+  float* sums;
 
-  void run(Scratch& scratch, const Plan& plan) {
-    const Span source_rows = sources_of(gather.rows, rows);
-    const Span source_columns = sources_of(gather.columns, columns);
-    char* packed = scratch.bytes(plan.packed_bytes);
-    const int64_t line = source_columns.size() * gather.source.pixel_bytes();
+  int64_t pixel_bytes() const { return gather.source.pixel_bytes(); }
+  int64_t line_bytes() const { return source_columns.size() * pixel_bytes(); }
+
+  void run() const {
     char* out = packed;
-    for (int64_t y = source_rows.begin; y < source_rows.end; ++y) {
+    for (int64_t y = source_rows.begin; y < source_rows.end; ++y, out += line_bytes()) {
       pack_pixels<Form::kRows>(gather.source, image, y, source_columns.begin, source_columns.end,
                                out);
-      out += line;
     }
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       for (int64_t y = rows.begin; y < rows.end; ++y) {
-        for (int64_t x = columns.begin; x < columns.end; ++x) {
-          multiply(packed, line, source_rows.begin, source_columns.begin, panel, y, x);
+        for (int64_t x = columns.begin; x < columns.end; x += kRowPixels) {
+          multiply(panel, y, {x, std::min(x + kRowPixels, columns.end)});
         }
       }
     }
   }
 
-  void multiply(const char* packed, int64_t line, int64_t first_row, int64_t first_column,
-                int64_t panel, int64_t y, int64_t x) {
-    const int64_t pixel = gather.source.pixel_bytes();
-    Step steps[kMaxKernel * kMaxKernel];
-    int64_t count = 0;
-    for (const Axis::Tap* row = gather.rows.begin(y); row != gather.rows.end(y); ++row) {
-      for (const Axis::Tap* column = gather.columns.begin(x); column != gather.columns.end(x);
-           ++column) {
-        steps[count++] = {(row->source - first_row) * line + (column->source - first_column) * pixel,
-                          (row->tap * gather.kernel_width + column->tap) * pixel};
-      }
-    }
-    const Run run{steps, count, gather.source.blocks(), kBlockBytes, kBlockBytes};
+  // A panel of the channels of some pixels of row y. They are written together: stores that miss
+  // every cache would hold up the products in between.
+  void multiply(int64_t panel, int64_t y, Span span) const {
     const int64_t images = std::min(kBlockSide, gather.source.images - image);
     const int64_t channels = std::min(kBlockSide, gather.channels - panel * kBlockSide);
     const int two_rows = images > 16 ? 1 : 0;
     const int two_columns = channels > 16 ? 1 : 0;
-    alignas(64) float sums[4 * 256];
-    kernels.product[two_rows][two_columns](run, packed, gather.weights + panel * gather.taps * pixel,
-                                           sums, false);
-    const int64_t stride = gather.rows.size() * gather.columns.size() * gather.channels;
-    uint16_t* out = gather.out + image * stride +
-                    (y * gather.columns.size() + x) * gather.channels + panel * kBlockSide;
-    const float* bias = gather.bias != nullptr ? gather.bias + panel * kBlockSide : nullptr;
-    const auto write = two_columns == 1 ? write_pixel<2> : write_pixel<1>;
-    write(sums, bias, images, channels, stride, out);
+    const Product product = kernels.product[two_rows][two_columns];
+    const char* weights = gather.weights + panel * gather.taps * pixel_bytes();
+    for (int64_t x = span.begin; x < span.end; ++x) {
+      Step steps[kMaxKernel * kMaxKernel];
+      const Run run{steps, steps_of(y, x, steps), gather.source.blocks(), kBlockBytes, kBlockBytes};
+      product(run, packed, weights, sums + (x - span.begin) * kSums, false);
+    }
+    const int64_t width = gather.columns.size();
+    const int64_t image_stride = gather.rows.size() * width * gather.channels;
+    const auto write = two_columns == 1 ? write_pixels<2> : write_pixels<1>;
+    write(sums, span.size(), gather.bias != nullptr ? gather.bias + panel * kBlockSide : nullptr,
+          images, image_stride, channels, gather.channels,
+          gather.out + image * image_stride + (y * width + span.begin) * gather.channels +
+              panel * kBlockSide);
+  }
+
+  int64_t steps_of(int64_t y, int64_t x, Step* steps) const {
+    int64_t count = 0;
+    for (const Axis::Tap* row = gather.rows.begin(y); row != gather.rows.end(y); ++row) {
+      const int64_t line = (row->source - source_rows.begin) * line_bytes();
+      for (const Axis::Tap* column = gather.columns.begin(x); column != gather.columns.end(x);
+           ++column) {
+        steps[count++] = {line + (column->source - source_columns.begin) * pixel_bytes(),
+                          (row->tap * gather.kernel_width + column->tap) * pixel_bytes()};
+      }
+    }
+    return count;
   }
 };
 
@@ -173,7 +189,18 @@ void run_gather(const Gather& gather, Units units) {
         const Span chosen_panels = next(plan.panel_jobs, plan.panels, panels);
         const Span columns = next(plan.column_jobs, plan.columns, gather.columns.size());
         const Span rows = next(plan.row_jobs, plan.rows, gather.rows.size());
-        Job{gather, kernels, rest * kBlockSide, rows, columns, chosen_panels}.run(scratch, plan);
+        char* memory = scratch.bytes(kRowPixels * kSums * 4 + plan.packed_bytes);
+        Job{gather,
+            kernels,
+            rest * kBlockSide,
+            rows,
+            columns,
+            chosen_panels,
+            sources_of(gather.rows, rows),
+            sources_of(gather.columns, columns),
+            memory + kRowPixels * kSums * 4,
+            reinterpret_cast<float*>(memory)}
+            .run();
       });
 }
 
