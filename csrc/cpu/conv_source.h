@@ -33,27 +33,44 @@ struct Maps {
 
 #ifdef POKEGAN_HAS_CONV
 
-// The patch of pixel (y, x) of one image.
-POKEGAN_AVX512_INLINE void gather_patch(const Maps& maps, int64_t image, int64_t y, int64_t x,
-                                        uint16_t* out) {
-  const ConvShape& shape = *maps.patches;
-  const int64_t left = x * shape.stride - shape.padding;
-  const int64_t run = shape.kernel_width * maps.channels;
+// A row of a patch, in parts of 32 values: which of them are inside of the maps.
+struct PatchRow {
+  uint32_t inside[kPatchValues / kBlockSide];
+};
+
+inline PatchRow patch_row(const Maps& maps, int64_t left) {
+  const int64_t run = maps.patches->kernel_width * maps.channels;
   const int64_t begin = std::max<int64_t>(0, -left) * maps.channels;
-  const int64_t end = std::min(shape.kernel_width, maps.width - left) * maps.channels;
+  const int64_t end = std::min(maps.patches->kernel_width, maps.width - left) * maps.channels;
+  PatchRow row{};
+  for (int64_t part = 0; part * kBlockSide < run; ++part) {
+    const int64_t first = part * kBlockSide;
+    row.inside[part] = mask_of(std::max<int64_t>(0, end - first)) &
+                       ~mask_of(std::max<int64_t>(0, begin - first));
+  }
+  return row;
+}
+
+// The patches of `count` pixels of a row of one image, `padded` values each, from `begin` on.
+POKEGAN_AVX512_INLINE void gather_patches(const Maps& maps, int64_t image, int64_t y, int64_t begin,
+                                          int64_t count, int64_t padded, const PatchRow* rows,
+                                          uint16_t* out) {
+  const ConvShape& shape = *maps.patches;
+  const int64_t run = shape.kernel_width * maps.channels;
   const int64_t top = y * shape.stride - shape.padding;
-  const uint16_t* row = maps.data + ((image * maps.height + top) * maps.width + left) * maps.channels;
-  for (int64_t tap = 0; tap < shape.kernel_height; ++tap) {
+  const int64_t left = (begin * shape.stride - shape.padding) * maps.channels;
+  for (int64_t tap = 0; tap < shape.kernel_height; ++tap, out += run) {
     const bool inside = top + tap >= 0 && top + tap < maps.height;
+    const uint16_t* line =
+        maps.data + (image * maps.height + top + tap) * maps.width * maps.channels + left;
     for (int64_t first = 0; first < run; first += kBlockSide) {
-      const uint32_t mask = mask_of(std::max<int64_t>(0, end - first)) &
-                            ~mask_of(std::max<int64_t>(0, begin - first));
-      const __m512i values =
-          inside ? load_values(row + first, mask) : _mm512_setzero_si512();
-      _mm512_mask_storeu_epi16(out + first, mask_of(run - first), values);
+      const __mmask32 mask = mask_of(run - first);
+      for (int64_t i = 0; i < count; ++i) {
+        const __mmask32 there = inside ? rows[i].inside[first / kBlockSide] : 0;
+        const uint16_t* values = line + i * shape.stride * maps.channels + first;
+        _mm512_mask_storeu_epi16(out + i * padded + first, mask, load_values(values, there));
+      }
     }
-    row += maps.width * maps.channels;
-    out += run;
   }
 }
 
@@ -77,10 +94,12 @@ POKEGAN_AVX512 void pack_patches(const Maps& maps, int64_t image, int64_t y, int
   while (begin < end) {
     const int64_t count = std::min(most, end - begin);
     const int64_t stride = count * padded;
+    PatchRow inside[kPatchValues / kBlockSide];
+    for (int64_t i = 0; i < count; ++i) {
+      inside[i] = patch_row(maps, (begin + i) * maps.patches->stride - maps.patches->padding);
+    }
     for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < count; ++i) {
-        gather_patch(maps, image + r, y, begin + i, patches + r * stride + i * padded);
-      }
+      gather_patches(maps, image + r, y, begin, count, padded, inside, patches + r * stride);
     }
     for (int64_t i = 0; i < count; ++i, out += maps.pixel_bytes()) {
       pack_blocks<form>({patches + i * padded, stride, rows, values}, out);
