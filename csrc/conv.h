@@ -13,6 +13,8 @@ namespace pokegan {
 
 constexpr int64_t kMaxKernel = 16;
 
+inline int64_t ceil_div(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
 struct ConvShape {
   int64_t images;
   int64_t channels;

@@ -37,9 +37,9 @@ inline void check_maps(const char* op, const char* name, const Tensor& maps) {
 
 inline void check_weight(const char* op, const Tensor& weight) {
   STD_TORCH_CHECK(weight.dim() == 4, op, ": weight must have 4 dimensions");
-  STD_TORCH_CHECK(weight.scalar_type() == ScalarType::BFloat16 ||
-                      weight.scalar_type() == ScalarType::Float,
-                  op, ": weight must be float32 or bfloat16");
+  STD_TORCH_CHECK(
+      weight.scalar_type() == ScalarType::BFloat16 || weight.scalar_type() == ScalarType::Float, op,
+      ": weight must be float32 or bfloat16");
   STD_TORCH_CHECK(weight.numel() == 0 || is_channels_last(weight), op,
                   ": weight must be channels_last");
 }
@@ -60,9 +60,9 @@ inline void check_shape(const char* op, const ConvShape& shape) {
                       shape.kernel_width >= 1 && shape.kernel_width <= kMaxKernel,
                   op, ": the kernel must have 1 to ", kMaxKernel, " rows and columns");
   STD_TORCH_CHECK(shape.channels >= 1 && shape.outputs >= 1, op, ": there must be channels");
-  STD_TORCH_CHECK(shape.height >= 1 && shape.width >= 1 && shape.out_height >= 1 &&
-                      shape.out_width >= 1,
-                  op, ": the maps are too small for the kernel");
+  STD_TORCH_CHECK(
+      shape.height >= 1 && shape.width >= 1 && shape.out_height >= 1 && shape.out_width >= 1, op,
+      ": the maps are too small for the kernel");
 }
 
 // Uninitialised, channels_last.

@@ -2,6 +2,7 @@
 // them: two tiles of 16 rows of 64 bytes. Rows and columns that a block lacks are zeros.
 #pragma once
 
+#include "../conv.h"
 #include "conv_units.h"
 
 namespace pokegan {
@@ -10,12 +11,12 @@ constexpr int64_t kBlockSide = 32;
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kBlockBytes = 2 * kTileBytes;
 
-inline int64_t blocks_of(int64_t count) { return (count + kBlockSide - 1) / kBlockSide; }
+inline int64_t blocks_of(int64_t count) { return ceil_div(count, kBlockSide); }
 
 enum class Form {
-  kRows,            // tile r / 16: row r. A left operand whose columns are summed over
-  kPairs,           // tile c / 16: rows 2j and 2j + 1, interleaved. A right operand; rows are summed
-  kTransposed,      // tile r / 16: pairs of columns, transposed. A right operand; columns are summed
+  kRows,        // tile r / 16: row r. A left operand whose columns are summed over
+  kPairs,       // tile c / 16: rows 2j and 2j + 1, interleaved. A right operand; rows are summed
+  kTransposed,  // tile r / 16: pairs of columns, transposed. A right operand; columns are summed
   kPairsTransposed  // tile c / 16: column c. A left operand; rows are summed
 };
 
@@ -91,20 +92,20 @@ POKEGAN_AVX512 void pack_block(const BlockSource<Value>& source, char* out) {
     for (int64_t r = 0; r < kBlockSide; ++r) _mm512_store_si512(out + 64 * r, load_row(source, r));
     return;
   }
-  const __m512i pairs =
-      _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
-                       37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i pairs = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
+                                         8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   for (int tile = 0; tile < 2; ++tile) {
     __m512i words[16];
     if constexpr (form == Form::kTransposed) {
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) words[i] = load_row(source, 16 * tile + i);
     } else {
-      const __m512i order = _mm512_add_epi16(pairs, _mm512_set1_epi16(static_cast<short>(16 * tile)));
+      const __m512i order =
+          _mm512_add_epi16(pairs, _mm512_set1_epi16(static_cast<short>(16 * tile)));
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
-        words[i] = _mm512_permutex2var_epi16(load_row(source, 2 * i), order,
-                                             load_row(source, 2 * i + 1));
+        words[i] =
+            _mm512_permutex2var_epi16(load_row(source, 2 * i), order, load_row(source, 2 * i + 1));
       }
     }
     if constexpr (form != Form::kPairs) transpose_words(words);

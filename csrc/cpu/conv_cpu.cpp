@@ -1,11 +1,11 @@
 // Convolutions of bfloat16 feature maps on the CPU, forward and both gradients, as matrix products.
 //
-// Every operator packs its operands into blocks and multiplies these; see conv_gather.h.
+// Every operator packs its operands into blocks and multiplies these; see conv_products.h.
 #include <algorithm>
 #include <cstring>
 
 #include "../conv_check.h"
-#include "conv_gather.h"
+#include "conv_products.h"
 #include "conv_scratch.h"
 #include "vector.h"
 
@@ -34,29 +34,31 @@ void pack_weights(const ConvShape& shape, const Value* weights, bool over_output
   const int64_t panels = blocks_of(over_outputs ? channels : shape.outputs);
   const int64_t blocks = blocks_of(over_outputs ? shape.outputs : channels);
   const int64_t row = taps * channels;
-  share_jobs(panels * taps, [](const auto& work) { work(); }, [&](int64_t job) {
-    const int64_t panel = job / taps;
-    const int64_t tap = job % taps;
-    char* out = packed + job * blocks * kBlockBytes;
-    for (int64_t block = 0; block < blocks; ++block, out += kBlockBytes) {
-      const int64_t o = kBlockSide * (over_outputs ? block : panel);
-      const int64_t c = kBlockSide * (over_outputs ? panel : block);
-      const BlockSource<Value> source{weights + o * row + tap * channels + c, row,
-                                      shape.outputs - o, channels - c};
-      if (over_outputs) {
-        pack_block<Form::kPairs>(source, out);
-      } else {
-        pack_block<Form::kTransposed>(source, out);
-      }
-    }
-  });
+  share_jobs(
+      panels * taps, [](const auto& work) { work(); },
+      [&](int64_t job) {
+        const int64_t panel = job / taps;
+        const int64_t tap = job % taps;
+        char* out = packed + job * blocks * kBlockBytes;
+        for (int64_t block = 0; block < blocks; ++block, out += kBlockBytes) {
+          const int64_t o = kBlockSide * (over_outputs ? block : panel);
+          const int64_t c = kBlockSide * (over_outputs ? panel : block);
+          const BlockSource<Value> source{weights + o * row + tap * channels + c, row,
+                                          shape.outputs - o, channels - c};
+          if (over_outputs) {
+            pack_block<Form::kPairs>(source, out);
+          } else {
+            pack_block<Form::kTransposed>(source, out);
+          }
+        }
+      });
 }
 
 const char* packed_weights(const ConvShape& shape, const Tensor& weight, bool over_outputs) {
   thread_local Scratch scratch;
   const bool patches = !over_outputs && uses_patches(shape);
-  const int64_t c_blocks = patches ? blocks_of(shape.taps() * shape.channels)
-                                   : blocks_of(shape.channels) * shape.taps();
+  const int64_t c_blocks =
+      patches ? blocks_of(shape.taps() * shape.channels) : blocks_of(shape.channels) * shape.taps();
   char* packed = scratch.bytes(c_blocks * blocks_of(shape.outputs) * kBlockBytes);
   if (weight.scalar_type() == ScalarType::Float) {
     pack_weights(shape, static_cast<const float*>(weight.const_data_ptr()), over_outputs, packed);
@@ -92,10 +94,10 @@ Tensor conv2d_bf16_cpu(const Tensor& input, const Tensor& weight, std::optional<
   STD_TORCH_CHECK(input.size(1) == weight.size(1), op, ": input has ", input.size(1),
                   " channels, weight is for ", weight.size(1));
   check_bias(op, bias, weight.size(0));
-  const Units chosen = chosen_units(op, units);
-  ConvShape shape{input.size(0),  input.size(1),  input.size(2),  input.size(3),
-                  weight.size(0), 1,              1,              weight.size(2),
-                  weight.size(3), stride,         padding};
+  [[maybe_unused]] const Units chosen = chosen_units(op, units);
+  ConvShape shape{
+      input.size(0),  input.size(1),  input.size(2), input.size(3), weight.size(0), 1, 1,
+      weight.size(2), weight.size(3), stride,        padding};
   check_shape(op, shape);
   shape.out_height = conv_size(shape.height, shape.kernel_height, stride, padding);
   shape.out_width = conv_size(shape.width, shape.kernel_width, stride, padding);
@@ -139,15 +141,16 @@ Tensor conv_transpose2d_bf16_cpu(const Tensor& input, const Tensor& weight,
   check_bias(op, bias, weight.size(1));
   STD_TORCH_CHECK(output_padding.size() == 2, op, ": output_padding must hold two numbers");
   for (const int64_t one : output_padding) {
-    STD_TORCH_CHECK(one >= 0 && one < stride, op,
-                    ": output_padding must be in [0, stride), got ", one);
+    STD_TORCH_CHECK(one >= 0 && one < stride, op, ": output_padding must be in [0, stride), got ",
+                    one);
   }
-  const Units chosen = chosen_units(op, units);
-  ConvShape shape{input.size(0), weight.size(1), 1, 1, input.size(1), input.size(2), input.size(3),
-                  weight.size(2), weight.size(3), stride, padding};
+  [[maybe_unused]] const Units chosen = chosen_units(op, units);
+  ConvShape shape{
+      input.size(0),  weight.size(1), 1,      1,      input.size(1), input.size(2), input.size(3),
+      weight.size(2), weight.size(3), stride, padding};
   check_shape(op, shape);
-  shape.height = transposed_size(shape.out_height, shape.kernel_height, stride, padding,
-                                 output_padding[0]);
+  shape.height =
+      transposed_size(shape.out_height, shape.kernel_height, stride, padding, output_padding[0]);
   shape.width =
       transposed_size(shape.out_width, shape.kernel_width, stride, padding, output_padding[1]);
   check_shape(op, shape);
@@ -180,15 +183,14 @@ Tensor conv2d_weight_bf16_cpu(const Tensor& large, const Tensor& small, std::vec
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16, op,
                   ": dtype must be float32 or bfloat16");
   STD_TORCH_CHECK(large.size(0) == small.size(0), op, ": large and small must hold as many images");
-  const Units chosen = chosen_units(op, units);
+  [[maybe_unused]] const Units chosen = chosen_units(op, units);
   const ConvShape shape{large.size(0), large.size(1), large.size(2), large.size(3),
                         small.size(1), small.size(2), small.size(3), kernel[0],
                         kernel[1],     stride,        padding};
   check_shape(op, shape);
-  STD_TORCH_CHECK(
-      conv_size(shape.height, kernel[0], stride, padding) == shape.out_height &&
-          conv_size(shape.width, kernel[1], stride, padding) == shape.out_width,
-      op, ": a convolution with this kernel does not make small of large");
+  STD_TORCH_CHECK(conv_size(shape.height, kernel[0], stride, padding) == shape.out_height &&
+                      conv_size(shape.width, kernel[1], stride, padding) == shape.out_width,
+                  op, ": a convolution with this kernel does not make small of large");
   Tensor out = empty_maps(large, {shape.outputs, shape.channels, kernel[0], kernel[1]}, dtype);
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;

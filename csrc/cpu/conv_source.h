@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "../conv.h"
 #include "conv_blocks.h"
 
 namespace pokegan {
@@ -45,8 +44,8 @@ inline PatchRow patch_row(const Maps& maps, int64_t left) {
   PatchRow row{};
   for (int64_t part = 0; part * kBlockSide < run; ++part) {
     const int64_t first = part * kBlockSide;
-    row.inside[part] = mask_of(std::max<int64_t>(0, end - first)) &
-                       ~mask_of(std::max<int64_t>(0, begin - first));
+    row.inside[part] =
+        mask_of(std::max<int64_t>(0, end - first)) & ~mask_of(std::max<int64_t>(0, begin - first));
   }
   return row;
 }

@@ -1,5 +1,4 @@
 #include "../conv.h"
-
 #include "check.h"
 
 using namespace pokegan;

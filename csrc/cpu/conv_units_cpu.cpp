@@ -1,6 +1,7 @@
-#include "conv_units.h"
-
+// Finds the units, and multiplies with them.
 #include <cstring>
+
+#include "conv_units.h"
 
 #ifdef POKEGAN_HAS_CONV
 #include <cpuid.h>

@@ -1,5 +1,6 @@
-#include "conv_gather.h"
-
+// A job packs the pixels that some rows of 32 images are made of into blocks that stay in the
+// second-level cache, and multiplies them with one panel of the weights after the other.
+#include "conv_products.h"
 #include "conv_scratch.h"
 
 namespace pokegan {
@@ -48,8 +49,6 @@ struct Plan {
   int64_t packed_bytes;  // at most
   int64_t jobs() const { return row_jobs * column_jobs * panel_jobs * image_jobs; }
 };
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Plan plan_of(const Gather& gather) {
   Plan plan{};

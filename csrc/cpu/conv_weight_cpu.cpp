@@ -1,6 +1,8 @@
+// A job owns a part of the weights and sums over the pixels and images of a chunk, whose blocks all
+// threads have packed before: no sums are shared.
 #include <vector>
 
-#include "conv_gather.h"
+#include "conv_products.h"
 #include "conv_scratch.h"
 
 namespace pokegan {
@@ -9,8 +11,6 @@ namespace pokegan {
 namespace {
 
 constexpr int64_t kPackedBytes = 3 << 20;  // of a chunk, spread over the threads' caches
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The sum over images and pixels is taken in chunks of some rows of some images, one after the
 // other. They depend on the shapes alone: the same bits for any count of threads.
@@ -69,11 +69,19 @@ template <int kColumns>
 POKEGAN_AVX512 void write_float(const float* sums, int64_t rows, int64_t columns, int64_t stride,
                                 float* out) {
   const uint32_t mask = mask_of(columns);
+  const bool whole = kColumns == 2 && columns >= kBlockSide && stride % 16 == 0 &&
+                     reinterpret_cast<uintptr_t>(out) % 64 == 0;
   for (int64_t r = 0; r < rows; ++r, out += stride) {
     const float* row = sums + r / 16 * kColumns * 256 + r % 16 * 16;
+    if (whole) {  // whole lines, which nobody needs soon
+      _mm512_stream_ps(out, _mm512_loadu_ps(row));
+      _mm512_stream_ps(out + 16, _mm512_loadu_ps(row + 256));
+      continue;
+    }
     _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), _mm512_loadu_ps(row));
     if constexpr (kColumns == 2) {
-      _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16), _mm512_loadu_ps(row + 256));
+      _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16),
+                            _mm512_loadu_ps(row + 256));
     }
   }
 }
@@ -112,14 +120,14 @@ struct Packed {
       pack_pixels<Form::kPairs>(sizes.x, first, x_begin() + row, 0, sizes.x_width,
                                 x + (unit * x_rows() + row) * sizes.x_line);
     } else {
-      pack_pixels<Form::kPairsTransposed>(
-          sizes.y, first, y_begin + row - x_rows(), 0, sizes.y.width,
-          y + (unit * y_rows() + row - x_rows()) * sizes.y_line);
+      pack_pixels<Form::kPairsTransposed>(sizes.y, first, y_begin + row - x_rows(), 0,
+                                          sizes.y.width,
+                                          y + (unit * y_rows() + row - x_rows()) * sizes.y_line);
     }
   }
 };
 
-struct Product2d {
+struct PartialProducts {
   const WeightGradient& gradient;
   const Sizes& sizes;
   const Kernels& kernels;
@@ -156,16 +164,17 @@ struct Product2d {
         }
       }
     }
-    const Run run{steps.data(), static_cast<int64_t>(steps.size()), std::max<int64_t>(0, end - begin),
-                  sizes.y.pixel_bytes(), sizes.stride * sizes.x.pixel_bytes()};
+    const Run run{steps.data(), static_cast<int64_t>(steps.size()),
+                  std::max<int64_t>(0, end - begin), sizes.y.pixel_bytes(),
+                  sizes.stride * sizes.x.pixel_bytes()};
     const int64_t rows = std::min(kBlockSide, sizes.y.values() - y_block * kBlockSide);
     const int64_t columns = std::min(kBlockSide, sizes.x.values() - x_block * kBlockSide);
     const int64_t place = tap_row * sizes.kernel_width + tap;
     alignas(64) float local[4 * 256];
-    float* total = sums == nullptr
-                       ? local
-                       : sums + ((place * sizes.x.blocks() + x_block) * sizes.y.blocks() + y_block) *
-                                    4 * 256;
+    float* total =
+        sums == nullptr
+            ? local
+            : sums + ((place * sizes.x.blocks() + x_block) * sizes.y.blocks() + y_block) * 4 * 256;
     kernels.product[rows > 16 ? 1 : 0][columns > 16 ? 1 : 0](
         run, packed.y + y_block * kBlockBytes, packed.x + x_block * kBlockBytes, total, !first);
     if (last) write(total, rows, columns, place, x_block, y_block);
@@ -175,8 +184,8 @@ struct Product2d {
              int64_t y_block) const {
     const int64_t taps = sizes.kernel_height * sizes.kernel_width;
     const int64_t stride = taps * sizes.x.values();
-    const int64_t offset = y_block * kBlockSide * stride + place * sizes.x.values() +
-                           x_block * kBlockSide;
+    const int64_t offset =
+        y_block * kBlockSide * stride + place * sizes.x.values() + x_block * kBlockSide;
     if (gradient.out_float != nullptr) {
       const auto store = columns > 16 ? write_float<2> : write_float<1>;
       store(total, rows, columns, stride, gradient.out_float + offset);
@@ -198,11 +207,10 @@ void run_weight_gradient(const WeightGradient& gradient, Units units) {
   const int64_t row_chunks = ceil_div(sizes.y.height, chunks.rows);
   const int64_t image_chunks = ceil_div(sizes.y.images, chunks.images);
   const int64_t chunk_units = chunks.images / kBlockSide;
-  char* y_packed =
-      packed_scratch.bytes(chunk_units * (chunks.rows * sizes.y_line +
-                                          sizes.x_rows(chunks.rows) * sizes.x_line));
+  char* y_packed = packed_scratch.bytes(
+      chunk_units * (chunks.rows * sizes.y_line + sizes.x_rows(chunks.rows) * sizes.x_line));
   char* x_packed = y_packed + chunk_units * chunks.rows * sizes.y_line;
-  Product2d product{gradient, sizes, kernels, nullptr};
+  PartialProducts product{gradient, sizes, kernels, nullptr};
   if (row_chunks * image_chunks > 1) {
     product.sums = reinterpret_cast<float*>(
         sum_scratch.bytes(sizes.kernel_height * sizes.kernel_width * sizes.x.blocks() *
@@ -215,6 +223,7 @@ void run_weight_gradient(const WeightGradient& gradient, Units units) {
   const auto around = [&](const auto& work) {
     kernels.begin();
     work();
+    _mm_sfence();  // what was streamed is there for the other threads
     kernels.end();
   };
   for (int64_t chunk = 0; chunk < row_chunks * image_chunks; ++chunk) {
@@ -227,8 +236,8 @@ void run_weight_gradient(const WeightGradient& gradient, Units units) {
                         std::min(row + chunks.rows, sizes.y.height),
                         x_packed,
                         y_packed};
-    share_jobs(packed.jobs(), [](const auto& work) { work(); },
-               [&](int64_t job) { packed.pack(job); });
+    share_jobs(
+        packed.jobs(), [](const auto& work) { work(); }, [&](int64_t job) { packed.pack(job); });
     share_jobs(others * y_jobs, around, [&](int64_t job) {
       const int64_t y_block = job / others * y_blocks;
       product.run(packed, job % others / sizes.x.blocks(), job % sizes.x.blocks(), y_block,
