@@ -41,6 +41,20 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
       "int form, float[] rule) -> (Tensor, Tensor, Tensor)");
   library.def(
       "label_targets(Tensor samples, Tensor step, int seed, int stream, float[] rule) -> Tensor");
+
+  // Convolutions of bfloat16 channels_last maps; weights in float32 or bfloat16. They and the
+  // gradient by the weight, of a convolution that makes `small` of `large`, are each other's
+  // gradients. `units`: 0 the widest the processor has, 1 AVX512-BF16, 2 AMX.
+  library.def(
+      "conv2d_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
+      "int units=0) -> Tensor");
+  library.def(
+      "conv_transpose2d_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
+      "int[] output_padding, int units=0) -> Tensor");
+  library.def(
+      "conv2d_weight_bf16(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
+      "ScalarType dtype, int units=0) -> Tensor");
+  library.def("conv_units() -> int");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import torch
 
-from pokegan.ops import random, spectral_iterate, spectral_scale, spectral_sigma, status
+from pokegan.ops import (
+    conv2d_bf16,
+    conv_transpose2d_bf16,
+    conv_units,
+    random,
+    spectral_iterate,
+    spectral_scale,
+    spectral_sigma,
+    status,
+)
 from pokegan.ops.batch_gather import batch_gather, batch_gather_reference
 from pokegan.ops.diff_augment import diff_augment, diff_augment_reference
 from pokegan.ops.soft_labels import (
@@ -92,8 +101,30 @@ def check_spectral_norm(device: str) -> None:
     assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
 
 
+def check_conv(device: str) -> None:
+    if conv_units() == "none" or device != "cpu":
+        return
+    x, w = torch.randn(5, 3, 9, 8).bfloat16(), torch.randn(7, 3, 4, 4).bfloat16()
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaves = [x.to(dtype).requires_grad_(), w.to(dtype).requires_grad_()]
+        if dtype == torch.bfloat16:
+            y = conv2d_bf16(*leaves, None, 2, 1)
+            z = conv_transpose2d_bf16(y, leaves[1], None, 2, 1, (1, 0))
+        else:
+            y = torch.nn.functional.conv2d(*leaves, None, 2, 1)
+            z = torch.nn.functional.conv_transpose2d(y, leaves[1], None, 2, 1, (1, 0))
+        results.append([y, z, *torch.autograd.grad(z.sum(), leaves)])
+    for one, two in zip(*results, strict=True):
+        assert (one.float() - two).norm() < 0.02 * two.norm()
+
+
 CHECKS = {
     "batch_gather": check_batch_gather,
+    "conv2d_bf16": check_conv,
+    "conv2d_weight_bf16": check_conv,
+    "conv_transpose2d_bf16": check_conv,
+    "conv_units": check_conv,
     "diff_augment": check_diff_augment,
     "random_words": check_random,
     "random_uniform": check_random,

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pokegan.cache_folder import cache_folder
 from pokegan.data import decoders, packed
-from pokegan.data.cache_folder import cache_folder
 from pokegan.data.entries import DrawnEntry, Entry, PieceEntry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from pokegan import files
+from pokegan.cache_folder import cache_folder
 from pokegan.data import stored
 from pokegan.data.archives import extract
-from pokegan.data.cache_folder import cache_folder
 from pokegan.errors import DataError
 
 Say = Callable[[str], None]

@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pokegan.cache_folder import cache_folder
 from pokegan.config import FILTERS
 from pokegan.data import stored
 from pokegan.data.archives import extract, is_archive, stem
 from pokegan.data.cache import cached
-from pokegan.data.cache_folder import cache_folder
 from pokegan.data.creatures import COUNT, MOST
 from pokegan.data.entries import DrawnEntry, Entry, Source
 from pokegan.data.fetch import FETCHABLE, Say, fetch, is_fetchable, tell

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pokegan import files
-from pokegan.data.cache_folder import cache_folder
+from pokegan.cache_folder import cache_folder
 from pokegan.data.packed import beside
 from pokegan.errors import DataError
 

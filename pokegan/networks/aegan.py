@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d
+from pokegan.networks.convolution import Conv2d
 from pokegan.networks.layers import ladder
 from pokegan.networks.noise import GaussianNoise, MultiplicativeNoise
 
@@ -67,7 +68,7 @@ class AEGANGenerator(nn.Module):
             _generator_block(inputs + (features if depth else 0), outputs, 4 if depth else 3)
             for depth, (inputs, outputs) in enumerate(itertools.pairwise(steps))
         )
-        self.colour = nn.Conv2d(steps[-1], colours, 5, padding=2)
+        self.colour = Conv2d(steps[-1], colours, 5, padding=2)
 
     def forward(self, latents: Tensor) -> Tensor:
         """[N, latent_size] to [N, 3, size, size], convex mixtures of colours in [-1, 1]."""
@@ -268,7 +269,7 @@ def _generator_block(shuffled: int, outputs: int, kernel: int) -> nn.Sequential:
     """What follows the shuffle of `shuffled` maps; an even kernel reaches one px further down."""
     return nn.Sequential(
         nn.ZeroPad2d((1, kernel - 2, 1, kernel - 2)),
-        nn.Conv2d(shuffled // 4, outputs, kernel),
+        Conv2d(shuffled // 4, outputs, kernel),
         BatchNorm2d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),
     )
@@ -276,7 +277,7 @@ def _generator_block(shuffled: int, outputs: int, kernel: int) -> nn.Sequential:
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1),
+        Conv2d(inputs, outputs, 3, stride, 1),
         BatchNorm2d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),
     )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
+from pokegan.networks.convolution import Conv2d
 
 _REDUCTION = 8  # channels of query, key and value: an eighth
 
@@ -28,10 +29,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         inner = max(1, channels // _REDUCTION)
         self.pooled = pooled
-        self.f = nn.Conv2d(channels, inner, 1, bias=False)
-        self.g = nn.Conv2d(channels, inner, 1, bias=False)
-        self.h = nn.Conv2d(channels, inner, 1, bias=False)
-        self.v = nn.Conv2d(inner, channels, 1, bias=False)
+        self.f = Conv2d(channels, inner, 1, bias=False)
+        self.g = Conv2d(channels, inner, 1, bias=False)
+        self.h = Conv2d(channels, inner, 1, bias=False)
+        self.v = Conv2d(inner, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pokegan.networks.attention import SelfAttention, attention_depth
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
 from pokegan.networks.noise import Dropout2d
@@ -78,7 +79,7 @@ class DCGANGenerator(nn.Module):
             if depth > 0:
                 layers.append(_double(steps[depth - 1], outputs, kernel, bias))
             elif stem == "conv":
-                layers.append(nn.ConvTranspose2d(latent_size, outputs, base, bias=bias))
+                layers.append(ConvTranspose2d(latent_size, outputs, base, bias=bias))
             else:
                 layers.append(nn.Linear(latent_size, outputs * base**2))
                 layers.append(nn.Unflatten(1, (outputs, base, base)))
@@ -88,7 +89,7 @@ class DCGANGenerator(nn.Module):
         if last_stride == 2:
             layers.append(_double(steps[-1], 3, kernel, bias))
         else:
-            layers.append(nn.ConvTranspose2d(steps[-1], 3, 3, 1, 1, bias=bias))
+            layers.append(ConvTranspose2d(steps[-1], 3, 3, 1, 1, bias=bias))
         self.layers = nn.Sequential(*layers, nn.Tanh())
         if norm == "spectral":
             spectral_norm_(self)
@@ -156,15 +157,15 @@ class DCGANDiscriminator(Discriminator):
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(itertools.pairwise(steps)):
             if strides[depth] == 2:
-                layers.append(nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=bias))
+                layers.append(Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=bias))
             else:
-                layers.append(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=bias))
+                layers.append(Conv2d(inputs, outputs, 3, 1, 1, bias=bias))
             layers.extend(behind(depth, outputs))
             if depth == depth_of_attention:
                 layers.append(SelfAttention(outputs))
         self.layers = nn.Sequential(*layers)
         if head == "conv":
-            self.head = nn.Conv2d(steps[-1], 1, base, bias=bias)
+            self.head = Conv2d(steps[-1], 1, base, bias=bias)
         else:
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(steps[-1] * base**2, 1))
         if norm == "spectral":
@@ -192,7 +193,7 @@ class _Behind:
         return layers
 
 
-def _double(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.ConvTranspose2d:
+def _double(inputs: int, outputs: int, kernel: int, bias: bool) -> ConvTranspose2d:
     """Return a transposed convolution of stride 2 that doubles the side exactly."""
     padding, odd = (kernel - 1) // 2, kernel % 2
-    return nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, odd, bias=bias)
+    return ConvTranspose2d(inputs, outputs, kernel, 2, padding, odd, bias=bias)

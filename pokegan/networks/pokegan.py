@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.networks.layers import activation_layer, ladder, norm_layer
 from pokegan.networks.noise import Dropout
 from pokegan.networks.progressive import Growable, MapFade, PictureFade
@@ -194,7 +195,7 @@ def _steps(
 
 def _double(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
     """A transposed convolution that doubles the side."""
-    return nn.ConvTranspose2d(inputs, outputs, kernel, 2, kernel // 2, 1, bias=bias)
+    return ConvTranspose2d(inputs, outputs, kernel, 2, kernel // 2, 1, bias=bias)
 
 
 def _halve(
@@ -202,7 +203,7 @@ def _halve(
 ) -> nn.Module:
     """A convolution that halves the side, and what follows it."""
     bias = norm not in _NORMS_WITH_BIAS
-    conv = nn.Conv2d(inputs, outputs, kernel, 2, kernel // 2, bias=bias)
+    conv = Conv2d(inputs, outputs, kernel, 2, kernel // 2, bias=bias)
     return nn.Sequential(conv, *_behind(norm, activation, dropout, outputs))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.attention import SelfAttention, attention_depth
+from pokegan.networks.convolution import Conv2d
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
 from pokegan.networks.noise import Dropout2d
@@ -66,7 +67,7 @@ class ResNetGenerator(nn.Module):
                 layers.append(SelfAttention(outputs))
         layers += [
             *_in_front(norm, activation, slope, steps[-1]),
-            nn.Conv2d(steps[-1], 3, 3, 1, 1, bias=bias),
+            Conv2d(steps[-1], 3, 3, 1, 1, bias=bias),
             nn.Tanh(),
         ]
         self.layers = nn.Sequential(*layers)
@@ -156,12 +157,12 @@ class UpBlock(nn.Module):
         self.residual = nn.Sequential(
             *_in_front(norm, activation, slope, inputs),
             nn.UpsamplingNearest2d(scale_factor=2),
-            nn.Conv2d(inputs, outputs, 3, 1, 1, bias=bias),
+            Conv2d(inputs, outputs, 3, 1, 1, bias=bias),
             *_in_front(norm, activation, slope, outputs, inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias),
+            Conv2d(outputs, outputs, 3, 1, 1, bias=bias),
         )
         self.shortcut = (
-            nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=bias)
+            nn.Identity() if inputs == outputs else Conv2d(inputs, outputs, 1, bias=bias)
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -193,14 +194,12 @@ class DownBlock(nn.Module):
         self.halve = halve
         self.residual = nn.Sequential(
             *([] if first else _in_front(norm, activation, slope, inputs)),
-            nn.Conv2d(inputs, outputs, 3, 1, 1, bias=bias),
+            Conv2d(inputs, outputs, 3, 1, 1, bias=bias),
             *_in_front("none" if first else norm, activation, slope, outputs, inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias),
+            Conv2d(outputs, outputs, 3, 1, 1, bias=bias),
         )
         self.shortcut = (
-            nn.Conv2d(inputs, outputs, 1, bias=bias)
-            if halve or inputs != outputs
-            else nn.Identity()
+            Conv2d(inputs, outputs, 1, bias=bias) if halve or inputs != outputs else nn.Identity()
         )
 
     def forward(self, maps: Tensor) -> Tensor:

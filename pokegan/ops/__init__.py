@@ -4,6 +4,8 @@ Nothing above this floor is imported. The random fills are in `pokegan.ops.rando
 """
 
 from pokegan.ops.batch_gather import batch_gather
+from pokegan.ops.conv import conv2d_bf16, conv_transpose2d_bf16, conv_units
+from pokegan.ops.conv_choice import conv2d, conv_transpose2d
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.extension import Status, status
 from pokegan.ops.soft_labels import label_targets, soft_labels
@@ -12,6 +14,11 @@ from pokegan.ops.spectral_norm import spectral_iterate, spectral_scale, spectral
 __all__ = [
     "Status",
     "batch_gather",
+    "conv2d",
+    "conv2d_bf16",
+    "conv_transpose2d",
+    "conv_transpose2d_bf16",
+    "conv_units",
     "diff_augment",
     "label_targets",
     "soft_labels",

@@ -8,9 +8,10 @@ import sys
 import torch
 
 import pokegan
+from pokegan.cache_folder import cache_folder
 from pokegan.data import dali_pipeline
-from pokegan.data.cache_folder import cache_folder
-from pokegan.ops import status
+from pokegan.ops import conv_units, status
+from pokegan.ops.conv_choice import measured, mode
 from pokegan.ops.extension import build_facts
 from pokegan.training.hardware import bfloat16_units
 
@@ -47,7 +48,20 @@ def _operators() -> list[str]:
     lines.append(f"           CUDA: {use.describe('cuda')}")
     if not use.cuda and torch.version.cuda is not None and use.cpu:
         lines.append(f"           to build them: {REBUILD_CUDA}")
-    return lines
+    return [*lines, f"           convolutions: {_convolutions()}"]
+
+
+def _convolutions() -> str:
+    """Say who computes the convolutions of bfloat16 on the CPU."""
+    if conv_units() == "none":
+        return "PyTorch's (ours need AMX or AVX512-BF16, and compiled operators)"
+    if mode() != "auto":
+        return {"own": "ours", "stock": "PyTorch's"}[mode()] + f" (POKEGAN_CONV={mode()})"
+    ratios = list(measured().values())
+    faster = sum(ratio >= 1 for ratio in ratios)
+    return (
+        f"ours by {conv_units()} where they are faster: at {faster} of {len(ratios)} shapes so far"
+    )
 
 
 def _devices() -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pokegan.cache_folder import cache_folder
 from pokegan.data import stored
-from pokegan.data.cache_folder import cache_folder
 from pokegan.data.fetch import FETCHABLE, fetch, is_fetchable
 from pokegan.errors import DataError
 

@@ -1,4 +1,4 @@
-"""Where fetched and prepared pictures are kept between runs."""
+"""Where what can be made again is kept between runs."""
 
 import os
 from pathlib import Path

@@ -1,0 +1,63 @@
+"""Our convolutions against PyTorch's, at the layers of a 64 px DCGAN, batch 64, bfloat16.
+
+Both get float32 weights in channels_last memory, as they lie in training: PyTorch's casts them to
+bfloat16 and its weight gradient back, as autocast does.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pokegan.ops import conv2d_bf16, conv_transpose2d_bf16, conv_units
+
+pytestmark = pytest.mark.skipif(conv_units() == "none", reason="no AMX, no AVX512-BF16")
+
+BATCH = 64
+DOWN = [(3, 64, 64), (64, 128, 32), (128, 256, 16), (256, 512, 8)]
+UP = [(512, 256, 4), (256, 128, 8), (128, 64, 16), (64, 3, 32)]
+LAYERS = [
+    *[(False, *shape, 4, 2, 1) for shape in DOWN],
+    (False, 512, 1, 4, 4, 1, 0),
+    (True, 100, 512, 1, 4, 1, 0),
+    *[(True, *shape, 4, 2, 1) for shape in UP],
+    (False, 128, 128, 16, 3, 1, 1),
+    (False, 128, 128, 16, 5, 2, 2),
+]
+NAMES = [
+    f"{'up' if layer[0] else 'down'}-{layer[1]}-{layer[2]}-{layer[3]}px-k{layer[4]}s{layer[5]}"
+    for layer in LAYERS
+]
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward-backward"])
+@pytest.mark.parametrize("layer", LAYERS, ids=NAMES)
+def test_ops_conv(pair, layer, backward: bool) -> None:
+    transposed, inputs, outputs, size, kernel, stride, padding = layer
+    last = torch.channels_last
+    ends = (inputs, outputs) if transposed else (outputs, inputs)
+    weight = torch.randn(*ends, kernel, kernel).contiguous(memory_format=last)
+    maps = torch.randn(BATCH, inputs, size, size).bfloat16().contiguous(memory_format=last)
+    weight.requires_grad_(backward)
+    maps.requires_grad_(backward)
+
+    def ours() -> torch.Tensor:
+        if transposed:
+            return conv_transpose2d_bf16(maps, weight, None, stride, padding)
+        return conv2d_bf16(maps, weight, None, stride, padding)
+
+    def theirs() -> torch.Tensor:
+        operator = F.conv_transpose2d if transposed else F.conv2d
+        return operator(maps, weight.bfloat16(), None, stride, padding)
+
+    downstream = torch.randn_like(ours())
+
+    def timed(function):
+        def run() -> None:
+            out = function()
+            if backward:
+                out.backward(downstream)
+                maps.grad = weight.grad = None
+
+        return run
+
+    pair(timed(ours), timed(theirs), amount=BATCH)

@@ -1,0 +1,35 @@
+// The two products that all operators are. Nothing here knows tensors.
+#pragma once
+
+#include "conv_source.h"
+
+namespace pokegan {
+
+// Maps of maps, in either direction: each pixel that is written is a sum over the pixels that it is
+// made of, whatever the kernel, stride and padding.
+struct Gather {
+  Maps source;
+  Axis rows;  // of the pixels written, by those of `source`
+  Axis columns;
+  int64_t kernel_width;  // 1 for patches
+  int64_t taps;          // 1 for patches
+  const char* weights;   // [panel of 32 channels, tap, block of `source`] blocks
+  const float* bias;     // padded to whole panels; or nullptr
+  uint16_t* out;         // [N, rows, columns, channels]
+  int64_t channels;
+};
+
+void run_gather(const Gather& gather, Units units);
+
+// The gradient by the weight, from the maps on both sides.
+struct WeightGradient {
+  ConvShape shape;
+  Maps x;
+  Maps y;
+  float* out_float;  // [O, KH, KW, C]; either this or the other
+  uint16_t* out_bfloat;
+};
+
+void run_weight_gradient(const WeightGradient& gradient, Units units);
+
+}  // namespace pokegan

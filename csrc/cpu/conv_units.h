@@ -1,0 +1,59 @@
+// Matrix products of packed blocks by the processor's bfloat16 units: AMX or AVX512-BF16, chosen at
+// run time. Sums are in float32.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__x86_64__) && defined(__linux__) && \
+    ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
+#define POKEGAN_HAS_CONV 1
+#if !defined(__clang__)
+#pragma GCC diagnostic push  // GCC 12 takes its own header's undefined registers for a fault
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#define POKEGAN_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
+#define POKEGAN_AVX512_INLINE \
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"), always_inline)) inline
+#endif
+
+namespace pokegan {
+
+enum class Units : int64_t { kNone = 0, kAvx512 = 1, kAmx = 2 };
+
+// The widest units that this processor has and the system lets a process use.
+Units widest_units();
+
+// A left and a right block, by their distance from the operands' beginnings in bytes.
+struct Step {
+  int64_t left;
+  int64_t right;
+};
+
+// The products that are summed: at each step `count` blocks, so many bytes apart.
+struct Run {
+  const Step* steps;
+  int64_t step_count;
+  int64_t count;
+  int64_t left_stride;
+  int64_t right_stride;
+};
+
+// sums [rows, columns, 16, 16] (+)= left [rows tiles of 16] x right [columns tiles of 16]
+using Product = void (*)(const Run& run, const char* left, const char* right, float* sums,
+                         bool add);
+
+// What a kind of units does. `begin` and `end` stand around a thread's products.
+struct Kernels {
+  Product product[2][2];  // by tiles of rows and tiles of columns, less one
+  void (*begin)();
+  void (*end)();
+};
+
+const Kernels& kernels_of(Units units);
+
+}  // namespace pokegan

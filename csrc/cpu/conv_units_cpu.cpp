@@ -1,0 +1,178 @@
+// Finds the units, and multiplies with them.
+#include <cstring>
+
+#include "conv_units.h"
+
+#ifdef POKEGAN_HAS_CONV
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace pokegan {
+
+#ifdef POKEGAN_HAS_CONV
+namespace {
+
+#define POKEGAN_AMX __attribute__((target("amx-tile,amx-bf16,avx512f")))
+
+struct Features {
+  uint32_t eax, ebx, ecx, edx;
+};
+
+Features features(uint32_t leaf, uint32_t part) {
+  Features found{};
+  if (__get_cpuid_count(leaf, part, &found.eax, &found.ebx, &found.ecx, &found.edx) == 0) return {};
+  return found;
+}
+
+// Linux lets a process use the tiles only after it has asked.
+bool may_use_tiles() {
+#ifdef SYS_arch_prctl
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+Units find_units() {
+  // The builtin looks at what the system saves of the registers, too.
+  const bool vectors = __builtin_cpu_supports("avx512bw") != 0 &&
+                       __builtin_cpu_supports("avx512vl") != 0 &&
+                       (features(7, 1).eax >> 5 & 1U) != 0;
+  if (!vectors) return Units::kNone;
+  const uint32_t extended = features(7, 0).edx;
+  const bool tiles = (extended >> 22 & 1U) != 0 && (extended >> 24 & 1U) != 0;
+  return tiles && may_use_tiles() ? Units::kAmx : Units::kAvx512;
+}
+
+struct alignas(64) TileShapes {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+POKEGAN_AMX void begin_amx() {
+  static const TileShapes shapes;
+  _tile_loadconfig(&shapes);
+}
+
+POKEGAN_AMX void end_amx() { _tile_release(); }
+
+// Tiles 0 to 3 hold the sums, 4 and 5 are left operands, 6 and 7 right ones.
+template <int kRows, int kColumns>
+POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right, float* sums,
+                             bool add) {
+  constexpr int kTile = 256;
+  constexpr int kBytes = 1024;
+  asm volatile("" ::: "memory");  // the tile loads do not say what they read
+  if (add) {
+    _tile_loadd(0, sums, 64);
+    if constexpr (kColumns == 2) _tile_loadd(1, sums + kTile, 64);
+    if constexpr (kRows == 2) _tile_loadd(2, sums + kColumns * kTile, 64);
+    if constexpr (kRows == 2 && kColumns == 2) _tile_loadd(3, sums + 3 * kTile, 64);
+  } else {
+    _tile_zero(0);
+    if constexpr (kColumns == 2) _tile_zero(1);
+    if constexpr (kRows == 2) _tile_zero(2);
+    if constexpr (kRows == 2 && kColumns == 2) _tile_zero(3);
+  }
+  for (int64_t i = 0; i < run.step_count; ++i) {
+    const char* a = left + run.steps[i].left;
+    const char* b = right + run.steps[i].right;
+    for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
+      _tile_loadd(4, a, 64);
+      _tile_loadd(6, b, 64);
+      if constexpr (kRows == 2) _tile_loadd(5, a + kBytes, 64);
+      if constexpr (kColumns == 2) _tile_loadd(7, b + kBytes, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (kColumns == 2) _tile_dpbf16ps(1, 4, 7);
+      if constexpr (kRows == 2) _tile_dpbf16ps(2, 5, 6);
+      if constexpr (kRows == 2 && kColumns == 2) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, sums, 64);
+  if constexpr (kColumns == 2) _tile_stored(1, sums + kTile, 64);
+  if constexpr (kRows == 2) _tile_stored(2, sums + kColumns * kTile, 64);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_stored(3, sums + 3 * kTile, 64);
+  asm volatile("" ::: "memory");
+}
+
+// Eight rows at a time: their sums, and what they are multiplied by, fit into the registers.
+template <int kRows, int kColumns>
+POKEGAN_AVX512 void product_avx512(const Run& run, const char* left, const char* right, float* sums,
+                                   bool add) {
+  constexpr int kHeld = 8;
+  for (int row = 0; row < 16 * kRows; row += kHeld) {
+    float* tile = sums + row / 16 * kColumns * 256 + row % 16 * 16;
+    __m512 held[kHeld][kColumns];
+#pragma GCC unroll 8
+    for (int r = 0; r < kHeld; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) {
+        held[r][c] = add ? _mm512_loadu_ps(tile + 256 * c + 16 * r) : _mm512_setzero_ps();
+      }
+    }
+    for (int64_t i = 0; i < run.step_count; ++i) {
+      const char* a = left + run.steps[i].left + 64 * row;
+      const char* b = right + run.steps[i].right;
+      for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
+        for (int pair = 0; pair < 16; ++pair) {
+          __m512bh values[kColumns];
+#pragma GCC unroll 2
+          for (int c = 0; c < kColumns; ++c) {
+            values[c] = (__m512bh)_mm512_load_si512(b + 1024 * c + 64 * pair);
+          }
+#pragma GCC unroll 8
+          for (int r = 0; r < kHeld; ++r) {
+            int32_t word;
+            std::memcpy(&word, a + 64 * r + 4 * pair, sizeof(word));
+            const auto factor = (__m512bh)_mm512_set1_epi32(word);
+#pragma GCC unroll 2
+            for (int c = 0; c < kColumns; ++c) {
+              held[r][c] = _mm512_dpbf16_ps(held[r][c], factor, values[c]);
+            }
+          }
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kHeld; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) _mm512_storeu_ps(tile + 256 * c + 16 * r, held[r][c]);
+    }
+  }
+}
+
+void nothing() {}
+
+}  // namespace
+
+Units widest_units() {
+  static const Units units = find_units();
+  return units;
+}
+
+const Kernels& kernels_of(Units units) {
+  static const Kernels amx = {
+      {{product_amx<1, 1>, product_amx<1, 2>}, {product_amx<2, 1>, product_amx<2, 2>}},
+      begin_amx,
+      end_amx};
+  static const Kernels avx512 = {
+      {{product_avx512<1, 1>, product_avx512<1, 2>}, {product_avx512<2, 1>, product_avx512<2, 2>}},
+      nothing,
+      nothing};
+  return units == Units::kAmx ? amx : avx512;
+}
+
+#else
+
+Units widest_units() { return Units::kNone; }
+
+#endif
+
+}  // namespace pokegan

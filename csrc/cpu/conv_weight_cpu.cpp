@@ -1,0 +1,256 @@
+// A job owns a part of the weights and sums over the pixels and images of a chunk, whose blocks all
+// threads have packed before: no sums are shared.
+#include <vector>
+
+#include "conv_products.h"
+#include "conv_scratch.h"
+
+namespace pokegan {
+
+#ifdef POKEGAN_HAS_CONV
+namespace {
+
+constexpr int64_t kPackedBytes = 3 << 20;  // of a chunk, spread over the threads' caches
+
+// The sum over images and pixels is taken in chunks of some rows of some images, one after the
+// other. They depend on the shapes alone: the same bits for any count of threads.
+struct Chunks {
+  int64_t images;  // a multiple of 32
+  int64_t rows;    // of y
+};
+
+struct Sizes {
+  explicit Sizes(const WeightGradient& gradient)
+      : x(gradient.x),
+        y(gradient.y),
+        stride(x.patches != nullptr ? 1 : gradient.shape.stride),
+        padding(x.patches != nullptr ? 0 : gradient.shape.padding),
+        kernel_height(x.patches != nullptr ? 1 : gradient.shape.kernel_height),
+        kernel_width(x.patches != nullptr ? 1 : gradient.shape.kernel_width),
+        x_height(x.patches != nullptr ? y.height : x.height),
+        x_width(x.patches != nullptr ? y.width : x.width),
+        x_line(x_width * x.pixel_bytes()),
+        y_line(y.width * y.pixel_bytes()) {}
+
+  int64_t x_begin(int64_t y_row) const { return std::max<int64_t>(0, y_row * stride - padding); }
+  int64_t x_end(int64_t y_row_end) const {
+    return std::max<int64_t>(
+        0, std::min(x_height, (y_row_end - 1) * stride - padding + kernel_height));
+  }
+  int64_t x_rows(int64_t y_rows) const {
+    return std::min(x_height, (y_rows - 1) * stride + kernel_height);
+  }
+  int64_t bytes(int64_t y_rows) const { return y_rows * y_line + x_rows(y_rows) * x_line; }
+
+  Chunks chunks() const {
+    const int64_t whole = bytes(y.height);
+    const int64_t units = ceil_div(y.images, kBlockSide);
+    if (whole <= kPackedBytes) {
+      return {std::min(units, kPackedBytes / whole) * kBlockSide, y.height};
+    }
+    int64_t rows = y.height;
+    while (rows > 1 && bytes(rows) > kPackedBytes) rows = ceil_div(rows, 2);
+    return {kBlockSide, rows};
+  }
+
+  const Maps& x;
+  const Maps& y;
+  int64_t stride;
+  int64_t padding;
+  int64_t kernel_height;
+  int64_t kernel_width;
+  int64_t x_height;
+  int64_t x_width;
+  int64_t x_line;
+  int64_t y_line;
+};
+
+template <int kColumns>
+POKEGAN_AVX512 void write_float(const float* sums, int64_t rows, int64_t columns, int64_t stride,
+                                float* out) {
+  const uint32_t mask = mask_of(columns);
+  const bool whole = kColumns == 2 && columns >= kBlockSide && stride % 16 == 0 &&
+                     reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  for (int64_t r = 0; r < rows; ++r, out += stride) {
+    const float* row = sums + r / 16 * kColumns * 256 + r % 16 * 16;
+    if (whole) {  // whole lines, which nobody needs soon
+      _mm512_stream_ps(out, _mm512_loadu_ps(row));
+      _mm512_stream_ps(out + 16, _mm512_loadu_ps(row + 256));
+      continue;
+    }
+    _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), _mm512_loadu_ps(row));
+    if constexpr (kColumns == 2) {
+      _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16),
+                            _mm512_loadu_ps(row + 256));
+    }
+  }
+}
+
+template <int kColumns>
+POKEGAN_AVX512 void write_bfloat(const float* sums, int64_t rows, int64_t columns, int64_t stride,
+                                 uint16_t* out) {
+  for (int64_t r = 0; r < rows; ++r, out += stride) {
+    const float* row = sums + r / 16 * kColumns * 256 + r % 16 * 16;
+    const __m512 high = kColumns == 2 ? _mm512_loadu_ps(row + 256) : _mm512_setzero_ps();
+    const auto values = (__m512i)_mm512_cvtne2ps_pbh(high, _mm512_loadu_ps(row));
+    _mm512_mask_storeu_epi16(out, mask_of(columns), values);
+  }
+}
+
+// The images and rows of a chunk, packed: [unit of 32 images, row, column, block].
+struct Packed {
+  const Sizes& sizes;
+  int64_t image;
+  int64_t units;
+  int64_t y_begin;
+  int64_t y_end;
+  char* x;
+  char* y;
+
+  int64_t x_begin() const { return sizes.x_begin(y_begin); }
+  int64_t x_rows() const { return std::max<int64_t>(0, sizes.x_end(y_end) - x_begin()); }
+  int64_t y_rows() const { return y_end - y_begin; }
+  int64_t jobs() const { return units * (x_rows() + y_rows()); }
+
+  void pack(int64_t job) const {
+    const int64_t unit = job / (x_rows() + y_rows());
+    const int64_t row = job % (x_rows() + y_rows());
+    const int64_t first = image + unit * kBlockSide;
+    if (row < x_rows()) {
+      pack_pixels<Form::kPairs>(sizes.x, first, x_begin() + row, 0, sizes.x_width,
+                                x + (unit * x_rows() + row) * sizes.x_line);
+    } else {
+      pack_pixels<Form::kPairsTransposed>(sizes.y, first, y_begin + row - x_rows(), 0,
+                                          sizes.y.width,
+                                          y + (unit * y_rows() + row - x_rows()) * sizes.y_line);
+    }
+  }
+};
+
+struct PartialProducts {
+  const WeightGradient& gradient;
+  const Sizes& sizes;
+  const Kernels& kernels;
+  float* sums;  // [tap, block of x, block of y, 4 tiles], between chunks; or nullptr
+
+  // Rows tap_row of the kernel, block `x_block` of its channels, and blocks of y.
+  void run(const Packed& packed, int64_t tap_row, int64_t x_block, int64_t y_block, int64_t y_end,
+           bool first, bool last) const {
+    std::vector<Step> steps;
+    for (; y_block < y_end; ++y_block) {
+      for (int64_t tap = 0; tap < sizes.kernel_width; ++tap) {
+        multiply(packed, tap_row, tap, x_block, y_block, first, last, steps);
+      }
+    }
+  }
+
+  void multiply(const Packed& packed, int64_t tap_row, int64_t tap, int64_t x_block,
+                int64_t y_block, bool first, bool last, std::vector<Step>& steps) const {
+    // Columns of y for which the tap is inside of x.
+    const int64_t shift = tap - sizes.padding;
+    const int64_t begin = shift >= 0 ? 0 : ceil_div(-shift, sizes.stride);
+    const int64_t room = sizes.x_width - 1 - shift;
+    const int64_t end = room < 0 ? 0 : std::min(sizes.y.width, room / sizes.stride + 1);
+    steps.clear();
+    if (begin < end) {
+      for (int64_t unit = 0; unit < packed.units; ++unit) {
+        for (int64_t y = packed.y_begin; y < packed.y_end; ++y) {
+          const int64_t x = y * sizes.stride - sizes.padding + tap_row;
+          if (x < 0 || x >= sizes.x_height) continue;
+          steps.push_back({(unit * packed.y_rows() + y - packed.y_begin) * sizes.y_line +
+                               begin * sizes.y.pixel_bytes(),
+                           (unit * packed.x_rows() + x - packed.x_begin()) * sizes.x_line +
+                               (begin * sizes.stride + shift) * sizes.x.pixel_bytes()});
+        }
+      }
+    }
+    const Run run{steps.data(), static_cast<int64_t>(steps.size()),
+                  std::max<int64_t>(0, end - begin), sizes.y.pixel_bytes(),
+                  sizes.stride * sizes.x.pixel_bytes()};
+    const int64_t rows = std::min(kBlockSide, sizes.y.values() - y_block * kBlockSide);
+    const int64_t columns = std::min(kBlockSide, sizes.x.values() - x_block * kBlockSide);
+    const int64_t place = tap_row * sizes.kernel_width + tap;
+    alignas(64) float local[4 * 256];
+    float* total =
+        sums == nullptr
+            ? local
+            : sums + ((place * sizes.x.blocks() + x_block) * sizes.y.blocks() + y_block) * 4 * 256;
+    kernels.product[rows > 16 ? 1 : 0][columns > 16 ? 1 : 0](
+        run, packed.y + y_block * kBlockBytes, packed.x + x_block * kBlockBytes, total, !first);
+    if (last) write(total, rows, columns, place, x_block, y_block);
+  }
+
+  void write(const float* total, int64_t rows, int64_t columns, int64_t place, int64_t x_block,
+             int64_t y_block) const {
+    const int64_t taps = sizes.kernel_height * sizes.kernel_width;
+    const int64_t stride = taps * sizes.x.values();
+    const int64_t offset =
+        y_block * kBlockSide * stride + place * sizes.x.values() + x_block * kBlockSide;
+    if (gradient.out_float != nullptr) {
+      const auto store = columns > 16 ? write_float<2> : write_float<1>;
+      store(total, rows, columns, stride, gradient.out_float + offset);
+    } else {
+      const auto store = columns > 16 ? write_bfloat<2> : write_bfloat<1>;
+      store(total, rows, columns, stride, gradient.out_bfloat + offset);
+    }
+  }
+};
+
+}  // namespace
+
+void run_weight_gradient(const WeightGradient& gradient, Units units) {
+  thread_local Scratch packed_scratch;
+  thread_local Scratch sum_scratch;
+  const Kernels& kernels = kernels_of(units);
+  const Sizes sizes(gradient);
+  const Chunks chunks = sizes.chunks();
+  const int64_t row_chunks = ceil_div(sizes.y.height, chunks.rows);
+  const int64_t image_chunks = ceil_div(sizes.y.images, chunks.images);
+  const int64_t chunk_units = chunks.images / kBlockSide;
+  char* y_packed = packed_scratch.bytes(
+      chunk_units * (chunks.rows * sizes.y_line + sizes.x_rows(chunks.rows) * sizes.x_line));
+  char* x_packed = y_packed + chunk_units * chunks.rows * sizes.y_line;
+  PartialProducts product{gradient, sizes, kernels, nullptr};
+  if (row_chunks * image_chunks > 1) {
+    product.sums = reinterpret_cast<float*>(
+        sum_scratch.bytes(sizes.kernel_height * sizes.kernel_width * sizes.x.blocks() *
+                          sizes.y.blocks() * 2 * kBlockBytes));
+  }
+  const int64_t others = sizes.kernel_height * sizes.x.blocks();
+  const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
+  const int64_t y_jobs = std::min(sizes.y.blocks(), ceil_div(wanted, others));
+  const int64_t y_blocks = ceil_div(sizes.y.blocks(), y_jobs);
+  const auto around = [&](const auto& work) {
+    kernels.begin();
+    work();
+    _mm_sfence();  // what was streamed is there for the other threads
+    kernels.end();
+  };
+  for (int64_t chunk = 0; chunk < row_chunks * image_chunks; ++chunk) {
+    const int64_t image = chunk / row_chunks * chunks.images;
+    const int64_t row = chunk % row_chunks * chunks.rows;
+    const Packed packed{sizes,
+                        image,
+                        ceil_div(std::min(chunks.images, sizes.y.images - image), kBlockSide),
+                        row,
+                        std::min(row + chunks.rows, sizes.y.height),
+                        x_packed,
+                        y_packed};
+    share_jobs(
+        packed.jobs(), [](const auto& work) { work(); }, [&](int64_t job) { packed.pack(job); });
+    share_jobs(others * y_jobs, around, [&](int64_t job) {
+      const int64_t y_block = job / others * y_blocks;
+      product.run(packed, job % others / sizes.x.blocks(), job % sizes.x.blocks(), y_block,
+                  std::min(y_block + y_blocks, sizes.y.blocks()), chunk == 0,
+                  chunk + 1 == row_chunks * image_chunks);
+    });
+  }
+}
+
+#else
+
+void run_weight_gradient(const WeightGradient&, Units) {}
+
+#endif
+
+}  // namespace pokegan

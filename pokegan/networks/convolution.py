@@ -1,0 +1,43 @@
+"""PyTorch's convolutions, computed by `pokegan.ops.conv2d` and `conv_transpose2d`.
+
+Parameters, state dicts and results are those of `torch.nn`; only who computes them may differ.
+"""
+
+from torch import Tensor, nn
+
+from pokegan.ops import conv2d, conv_transpose2d
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d`."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not _is_plain(self):
+            out: Tensor = super()._conv_forward(input, weight, bias)
+            return out
+        return conv2d(input, weight, bias, self.stride[0], int(self.padding[0]))
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d`."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """[N, C, H, W] to the size that `torch.nn.ConvTranspose2d` gives."""
+        if output_size is not None or not _is_plain(self):
+            return super().forward(input, output_size)
+        down, right = self.output_padding
+        return conv_transpose2d(
+            input, self.weight, self.bias, self.stride[0], int(self.padding[0]), (down, right)
+        )
+
+
+def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    """Whether it is a whole convolution, zero-padded, with the same numbers down and right."""
+    return (
+        layer.groups == 1
+        and layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+        and layer.stride[0] == layer.stride[1]
+        and not isinstance(layer.padding, str)
+        and layer.padding[0] == layer.padding[1]
+    )

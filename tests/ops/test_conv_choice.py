@@ -1,0 +1,178 @@
+"""Which convolution a layer uses: when ours may be used, and how the choice is made and kept."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pokegan.errors import ConfigError
+from pokegan.ops import conv2d, conv2d_bf16, conv_choice, conv_transpose2d, conv_units
+from pokegan.ops.conv_choice import Case, measure, measured, uses_own
+
+needs_kernels = pytest.mark.skipif(conv_units() == "none", reason="no bfloat16 units")
+CASE = Case(False, 16, 8, 8, 8, 16, 4, 4, 2, 1)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    """No choice made yet, and an empty cache."""
+    monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(conv_choice, "_known", {})
+    choose(monkeypatch, "auto")
+
+
+def choose(monkeypatch, name):
+    monkeypatch.setenv("POKEGAN_CONV", name)
+    monkeypatch.setattr(conv_choice, "_MODE", conv_choice._read_mode())
+
+
+def layer():
+    random = torch.Generator().manual_seed(0)
+    last = torch.channels_last
+    x = torch.randn(16, 8, 8, 8, generator=random).contiguous(memory_format=last)
+    w = torch.randn(12, 8, 4, 4, generator=random).contiguous(memory_format=last)
+    return x, w, torch.randn(12, generator=random)
+
+
+@needs_kernels
+def test_forced_to_ours_inside_autocast(monkeypatch) -> None:
+    choose(monkeypatch, "own")
+    x, w, b = layer()
+    with torch.autocast("cpu", torch.bfloat16):
+        down = conv2d(x, w, b, 2, 1)
+        up = conv_transpose2d(down, w, None, 2, 1, (0, 0))
+    assert torch.equal(down, conv2d_bf16(x.bfloat16(), w, b, 2, 1))
+    exact = F.conv_transpose2d(down.double(), w.bfloat16().double(), None, 2, 1)
+    torch.testing.assert_close(up.double(), exact, rtol=2**-8, atol=1e-3)
+
+
+@needs_kernels
+def test_the_gradient_of_a_float32_weight_is_not_rounded(monkeypatch) -> None:
+    choose(monkeypatch, "own")
+    x, w, _ = layer()
+    w.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv2d(x, w, None, 2, 1)
+    downstream = torch.randn_like(y)
+    y.backward(downstream)
+    exact = torch.nn.grad.conv2d_weight(x.bfloat16().double(), w.shape, downstream.double(), 2, 1)
+    assert w.grad.dtype == torch.float32
+    torch.testing.assert_close(w.grad.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["auto", "own", "stock"])
+def test_float32_is_always_pytorchs(monkeypatch, name) -> None:
+    choose(monkeypatch, name)
+    x, w, b = layer()
+    assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+    y = torch.randn(16, 12, 4, 4)
+    expected = F.conv_transpose2d(y, w, None, 2, 1, (1, 0))
+    assert torch.equal(conv_transpose2d(y, w, None, 2, 1, (1, 0)), expected)
+    assert measured() == {}
+
+
+def test_forced_to_pytorchs(monkeypatch) -> None:
+    choose(monkeypatch, "stock")
+    x, w, b = layer()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [
+        (torch.zeros(0, 3, 8, 8), torch.zeros(5, 3, 4, 4)),
+        (torch.zeros(3, 8, 8), torch.zeros(5, 3, 4, 4)),
+        (torch.zeros(2, 3, 40, 40), torch.zeros(5, 3, 17, 17)),
+    ],
+)
+def test_what_ours_does_not_take_is_pytorchs(monkeypatch, x, w) -> None:
+    choose(monkeypatch, "own")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv2d(x, w, None, 1, 0), F.conv2d(x, w))
+
+
+def test_another_word_is_refused(monkeypatch) -> None:
+    with pytest.raises(ConfigError, match="POKEGAN_CONV=fast: use one of auto, own, stock"):
+        choose(monkeypatch, "fast")
+
+
+@needs_kernels
+@pytest.mark.parametrize("transposed", [False, True])
+def test_both_are_timed(transposed) -> None:
+    case = Case(transposed, 2, 5, 6, 7, 3, 3, 4, 2, 1, (1, 0) if transposed else (0, 0))
+    before = torch.get_rng_state()
+    assert 0 < measure(case) < float("inf")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@needs_kernels
+@pytest.mark.parametrize(("ratio", "expected"), [(3.0, True), (1.0, True), (0.9, False)])
+def test_the_faster_one_is_used_and_remembered(monkeypatch, tmp_path, ratio, expected) -> None:
+    asked = []
+    monkeypatch.setattr(conv_choice, "measure", lambda case: asked.append(case) or ratio)
+    assert uses_own(CASE) is expected
+    assert uses_own(CASE) is expected
+    monkeypatch.setattr(conv_choice, "_known", {})  # another process
+    assert uses_own(CASE) is expected
+    assert asked == [CASE]
+    stored = json.loads((tmp_path / "convolutions.json").read_text())
+    assert list(stored["faster"].values()) == [ratio]
+    assert stored["made_on"]["torch"] == torch.__version__
+
+
+@needs_kernels
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"made_on": 3}', '{"made_on": {}, "x": 1}'])
+def test_a_cache_that_cannot_be_used_is_made_anew(monkeypatch, tmp_path, content) -> None:
+    path = tmp_path / "convolutions.json"
+    path.write_text(content)
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    assert measured() == {}
+    assert uses_own(CASE)
+    assert list(measured().values()) == [2.0]
+
+
+@needs_kernels
+def test_another_torch_measures_again(monkeypatch) -> None:
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    assert uses_own(CASE)
+    monkeypatch.setattr(conv_choice, "_known", {})
+    monkeypatch.setattr(conv_choice, "_made_on", lambda: {"torch": "another"})
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5)
+    assert not uses_own(CASE)
+
+
+@needs_kernels
+def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    assert uses_own(CASE)
+
+
+@needs_kernels
+def test_a_choice_is_made_for_a_count_of_threads(monkeypatch) -> None:
+    counts = []
+    monkeypatch.setattr(
+        conv_choice, "measure", lambda case: counts.append(torch.get_num_threads()) or 2.0
+    )
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            uses_own(CASE)
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [1, 2]
+
+
+@needs_kernels
+def test_compiled_uses_ours_without_timing(monkeypatch) -> None:
+    monkeypatch.setattr(conv_choice, "measure", lambda case: pytest.fail("timed"))
+    x, w, b = layer()
+    compiled = torch.compile(conv2d, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = compiled(x, w, b, 2, 1)
+    assert torch.equal(found, conv2d_bf16(x.bfloat16(), w, b, 2, 1))
