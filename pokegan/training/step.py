@@ -4,7 +4,7 @@ Knows networks, optimisers and phases; not what they compute.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from pokegan.augment import AdaptiveAugment
 from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
+
+Reduce = Callable[[str, Sequence[Tensor]], None]
 
 
 class GradientObserver(Protocol):
@@ -34,6 +36,9 @@ class EagerStep:
         device_type: cpu or cuda.
         noise: where the networks' noise layers get their numbers.
         adaptive: the augmentation that follows the discriminator's logits, if any.
+        reduce: makes gradients the mean over all ranks, in place: called for every network that a
+            phase updates, after its backward pass and before its update, with the network's name
+            and those of its parameters' gradients that there are, in the parameters' order.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class EagerStep:
         device_type: str,
         noise: Sequence[CountedNoise] = (),
         adaptive: AdaptiveAugment | None = None,
+        reduce: Reduce | None = None,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -53,6 +59,7 @@ class EagerStep:
         self.device_type = device_type
         self.noise = noise
         self.adaptive = adaptive
+        self.reduce = reduce
 
     def __call__(
         self, inputs: StepInput, number: int, observer: GradientObserver | None = None
@@ -77,6 +84,8 @@ class EagerStep:
                 result = phase.loss(inputs)
             result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:
+            if self.reduce is not None:
+                self.reduce(name, _gradients(self.networks[name]))
             if observer is not None:
                 observer.observe(name, self.networks[name])
             self.optimizers[name].step()
@@ -84,6 +93,10 @@ class EagerStep:
             if phase.clip is not None:
                 _clip(self.networks[name], phase.clip)
         return result.recorded
+
+
+def _gradients(network: nn.Module) -> list[Tensor]:
+    return [one.grad for one in network.parameters() if one.grad is not None]
 
 
 @torch.no_grad()
