@@ -17,11 +17,38 @@ from pokegan.objectives.phases import Phase, StepInput
 Reduce = Callable[[str, Sequence[Tensor]], None]
 
 
+class StepRefusedError(Exception):
+    """A way to run a step cannot take this one; the message says why. Nothing was changed."""
+
+
 class GradientObserver(Protocol):
     """Who looks at gradients between a phase's backward pass and its update."""
 
     def observe(self, name: str, network: nn.Module) -> None:
         """See the gradients of the network called `name`."""
+        ...
+
+
+class Step(Protocol):
+    """Runs training steps.
+
+    Attributes:
+        mode: how, in words.
+    """
+
+    mode: str
+
+    def __call__(
+        self, inputs: StepInput, number: int, observer: GradientObserver | None = None
+    ) -> Mapping[str, Tensor]:
+        """Run step `number` and return detached scalars to record, on the device.
+
+        The next step may write over them.
+        """
+        ...
+
+    def news(self) -> list[str]:
+        """Return what people should know since the last call."""
         ...
 
 
@@ -40,6 +67,8 @@ class EagerStep:
             phase updates, after its backward pass and before its update, with the network's name
             and those of its parameters' gradients that there are, in the parameters' order.
     """
+
+    mode = "eager"
 
     def __init__(
         self,
@@ -76,6 +105,10 @@ class EagerStep:
             recorded.update(self.adaptive.recorded())
         return recorded
 
+    def news(self) -> list[str]:
+        """Return nothing: there is nothing to tell."""
+        return []
+
     def _run(
         self, phase: Phase, inputs: StepInput, observer: GradientObserver | None
     ) -> Mapping[str, Tensor]:
@@ -91,7 +124,7 @@ class EagerStep:
             self.optimizers[name].step()
             self.optimizers[name].zero_grad(set_to_none=True)
             if phase.clip is not None:
-                _clip(self.networks[name], phase.clip)
+                clip(self.networks[name], phase.clip)
         return result.recorded
 
 
@@ -100,7 +133,7 @@ def _gradients(network: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _clip(network: nn.Module, bound: float) -> None:
+def clip(network: nn.Module, bound: float) -> None:
     """Clamp the weights to [-bound, bound]: the Lipschitz constraint of arXiv 1701.07875."""
     parameters: list[Tensor] = list(network.parameters())
     torch._foreach_clamp_min_(parameters, -bound)
