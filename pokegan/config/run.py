@@ -29,6 +29,7 @@ RESUMABLE = (  # what may differ when a run goes on
     "length.steps",
     "data.source",
     "training.device",
+    "training.compile",
     "output.sample_every",
     "output.log_every",
     "output.checkpoint_every",

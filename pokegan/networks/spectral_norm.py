@@ -167,20 +167,18 @@ class SpectralNorm:
         if not all(map(self._fits, range(len(self._parts)))):
             self._share(self._factors(always_iterate=False))
 
-    def enter_step(self) -> bool:
-        """Return whether an iteration on the weights as they are is on record; make sigma ready."""
+    def enter_step(self) -> None:
+        """Iterate where the step's first forward would, and put sigma where the step finds it."""
         weights, found = self._weights(), self._found
         if self._sigma is None or self._sigma.device != weights[0].device:
             self._sigma = weights[0].detach().new_zeros(len(weights))
-        if found is None or not found.iterated or found.stamps != list(map(stamp_of, weights)):
-            return False
-        if found.factors is not None:
-            self._sigma.copy_(found.factors.sigma)
-        return True
+        kept = found.stamps if found is not None and found.factors is None else None
+        if not self.exact and kept != list(map(stamp_of, weights)):
+            self._sigma.copy_(self._factors(always_iterate=False).sigma)
 
-    def begin_step(self, current: bool) -> None:
-        """Go by what the step itself updates from here on; `current` is from `enter_step`."""
-        self._step = TracedStep(self._iterate, self._recall, self._scaled, current, self.exact)
+    def begin_step(self) -> None:
+        """Go by what the step itself updates from here on."""
+        self._step = TracedStep(self._iterate, self._recall, self._scaled, self.exact)
 
     def written(self) -> None:
         """Take the weights as changed by the step that is traced."""
@@ -191,13 +189,13 @@ class SpectralNorm:
         """Keep sigma; `left` says whether an iteration on the weights as they are is on record."""
         step, self._step = self._step, None
         assert step is not None
-        if step.current and step.factors is not None:
-            assert self._sigma is not None
+        if step.current and step.factors is not None and self._sigma is not None:
             self._sigma.copy_(step.factors.sigma)
         self.left = step.current
 
     def leave_step(self, current: bool) -> None:
         """Go by versions again after a step that ended with `left` = `current`."""
+        self._step = None
         self.forget()
         if current:
             self._found = _Found(list(map(stamp_of, self._weights())), None, True)
@@ -227,10 +225,10 @@ class SpectralNorm:
 
     def _recall(self, iterated: bool = True) -> Factors:
         """Return sigma as a traced step left it, if it did, with the vectors as they are."""
-        weights, u, v, dims = self._arguments()
         if not iterated:
-            return spectral_sigma(weights, u, v, dims)
+            return spectral_sigma(*self._arguments())
         assert self._sigma is not None
+        _, u, v, _ = self._arguments()
         return Factors(self._sigma.clone(), torch.cat(u), torch.cat(v))
 
     def _needs(self, index: int) -> bool:
@@ -251,26 +249,27 @@ class SpectralNorm:
             and (not weight.is_inference() or torch.is_inference_mode_enabled())
         )
 
-    def _factors(self, always_iterate: bool) -> _Found:
+    def _factors(self, always_iterate: bool) -> Factors:
         """Return the factors of the weights as they are; iterate in training where due."""
-        weights, u, v, dims = self._arguments()
-        stamps = [stamp_of(weight) for weight in weights]
+        stamps = list(map(stamp_of, self._weights()))
         found = self._found
         if found is not None and found.stamps != stamps:
             found = None
         if self.training and (always_iterate or found is None or not found.iterated):
-            found = _Found(stamps, self._iterate(), iterated=True)
+            self._found = _Found(stamps, factors := self._iterate(), iterated=True)
         elif found is None:
-            found = _Found(stamps, spectral_sigma(weights, u, v, dims), iterated=False)
-        elif found.factors is None:
-            found = _Found(stamps, self._recall(), found.iterated)
-        self._found = found
-        return found
+            factors = spectral_sigma(*self._arguments())
+            self._found = _Found(stamps, factors, iterated=False)
+        else:
+            factors = found.factors or self._recall()
+            self._found = _Found(stamps, factors, found.iterated)
+        return factors
 
-    def _share(self, found: _Found) -> None:
+    def _share(self, factors: Factors) -> None:
+        assert self._found is not None
         self._shared = None  # frees the memory of the old ones first
-        assert found.factors is not None
-        self._shared = _Shared(found, self._scaled(found.factors, dtype_for(self._weights()[0])))
+        weights = self._scaled(factors, dtype_for(self._weights()[0]))
+        self._shared = _Shared(self._found, weights)
 
     def _scaled(self, factors: Factors, dtype: torch.dtype) -> list[Tensor]:
         weights = self._weights()

@@ -22,9 +22,8 @@ class TracedStep:
 
     Args:
         iterate: runs the power method on the weights as they are, changing u and v.
-        recall: gives the factors of u and v as they are; told whether an iteration left sigma.
+        recall: gives the factors of u and v as they are; told whether sigma is on record.
         scale: divides the weights by sigma, in a dtype.
-        current: whether the factors on record are an iteration's on the weights as they are.
         exact: iterate at every forward.
     """
 
@@ -33,13 +32,12 @@ class TracedStep:
         iterate: Callable[[], Factors],
         recall: Callable[[bool], Factors],
         scale: Callable[[Factors, torch.dtype], list[Tensor]],
-        current: bool,
         exact: bool,
     ) -> None:
         self.iterate = iterate
         self.recall = recall
         self.scale = scale
-        self.current = current
+        self.current = True
         self.exact = exact
         self.factors: Factors | None = None
         self.normalised: Normalised = {}

@@ -31,9 +31,8 @@ class AdamUpdate:
         groups = optimizer.param_groups
         settings = {key: groups[0].get(key, False) for key in _NEEDED}
         if not isinstance(optimizer, torch.optim.Adam) or len(groups) > 1 or settings != _NEEDED:
-            raise StepRefusedError(
-                f"{type(optimizer).__name__} has no operator; fused Adam has one"
-            )
+            kind = type(optimizer).__name__
+            raise StepRefusedError("optimiser", f"{kind} has no operator; fused Adam has one")
         self.optimizer = optimizer
         self.parameters: list[Tensor] = [p for p in groups[0]["params"] if p.requires_grad]
         device = self.parameters[0].device

@@ -27,12 +27,13 @@ from pokegan.objectives.phases import Phase
 from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
 from pokegan.training.ema import MovingAverage
-from pokegan.training.hardware import choose_device, choose_precision
+from pokegan.training.hardware import allow_tf32, choose_device, choose_precision
 from pokegan.training.latents import draw
+from pokegan.training.modes import build_step
 from pokegan.training.networks import build_networks
 from pokegan.training.rates import GENERATOR_SIDE
 from pokegan.training.stages import downscaled
-from pokegan.training.step import EagerStep
+from pokegan.training.step import Step
 
 HELD_OUT_SEED = 0  # the same pictures are kept out in every run, so that runs compare
 
@@ -60,7 +61,7 @@ class Parts:
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     ema: MovingAverage
-    step: EagerStep
+    step: Step
     source: BatchSource
     held_out: Tensor | None
     adaptive: AdaptiveAugment | None
@@ -82,7 +83,7 @@ def build(
     """
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bf16 is there for speed
+    allow_tf32(config.training.precision == "tf32")
     networks = build_networks(config, size) if networks is None else networks
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
@@ -97,8 +98,15 @@ def build(
     ]
     adaptive = build_adaptive(config, packed.background, device)
     phases = build_phases(config, networks, packed.background, adaptive)
-    step = EagerStep(
-        networks, optimizers, phases, dtype == torch.bfloat16, device.type, used, adaptive
+    step = build_step(
+        config.training.compile,
+        device,
+        networks,
+        optimizers,
+        phases,
+        dtype == torch.bfloat16,
+        used,
+        adaptive,
     )
     source, held_out = build_source(config, packed, device, dtype, size or config.data.size)
     return Parts(

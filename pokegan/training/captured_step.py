@@ -6,20 +6,18 @@ number, which lives on the device, so every replay draws fresh ones.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pokegan.objectives.phases import StepInput
-from pokegan.training.compiled_step import Runner
-from pokegan.training.step import GradientObserver, StepRefusedError
-from pokegan.training.whole_step import Outcome, Variant
+from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.step import StepRefusedError
+from pokegan.training.whole_step import Due, Outcome
 
-WARM_UP = (
-    2  # steps of a variant that are run before it is captured: they compile and choose kernels
-)
+WARM_UP = 2  # steps of each kind before its capture: they compile it and choose its kernels
 
 Run = Callable[[], Outcome]
 Replay = Callable[[], None]
@@ -42,7 +40,11 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records in CUDA graphs that share a memory pool, on a stream of their own."""
+    """Records CUDA graphs that share a memory pool, on a stream of their own.
+
+    Args:
+        device: of all that is recorded.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
@@ -57,74 +59,61 @@ class CudaRecorder:
         return outcome
 
     def record(self, run: Run) -> tuple[Replay, Outcome]:
-        """Capture `run`; see `Recorder`."""
+        """Capture `run`, which does nothing yet; its replay runs on the current stream."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 outcome = run()
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            raise StepRefusedError(
-                f"capture: {(str(error).splitlines() or ['failed'])[0]}"
-            ) from error
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            raise StepRefusedError("capture", reason) from error
         return graph.replay, outcome
 
 
-class CapturedStep:
-    """Runs a few steps of each variant as they are, captures it, and replays it from then on.
+class CapturedStep(CompiledStep):
+    """Runs the first steps of each kind as they are, captures it, and replays it from then on.
 
-    A step that is captured is also done: warming up costs no step and changes no result. Results
-    agree with the runner's own.
+    Steps that warm up are steps of the training: no weight is changed for the capture's sake.
 
     Args:
-        runner: runs the step, compiled or not.
+        runner: runs the whole step, compiled or not.
         recorder: on CUDA a `CudaRecorder`.
     """
 
     def __init__(self, runner: Runner, recorder: Recorder) -> None:
-        self.runner = runner
-        self.recorder = recorder
+        super().__init__(runner)
         self.mode = "captured" if runner.backend is not None else "captured, not compiled"
+        self.recorder = recorder
         self._buffers: tuple[Tensor, Tensor, Tensor] | None = None
-        self._warm: Counter[Variant] = Counter()
-        self._recorded: dict[Variant, tuple[Replay, Outcome]] = {}
+        self._warm: Counter[Due] = Counter()
+        self._recorded: dict[Due, tuple[Replay, Outcome]] = {}
 
-    def __call__(
-        self, inputs: StepInput, number: int, observer: GradientObserver | None = None
-    ) -> Mapping[str, Tensor]:
-        """Run step `number` and return detached scalars to record, on the device."""
-        whole = self.runner.whole
-        variant, stale = whole.prepare(number)
-        if stale:
-            self.runner.forget()
-            self._warm.clear()
-            self._recorded.clear()
-        buffers = self._filled(inputs)
-        outcome = self._run(variant, lambda: self.runner(variant, *buffers))
-        whole.finish(variant)
-        if observer is not None:
-            whole.show(observer, variant, outcome)
-        return outcome[0]
+    def run(self, due: Due, inputs: StepInput) -> Outcome:
+        """Run the phases `due` on buffers that every step of theirs reads."""
+        buffers = self._filled((inputs.real, inputs.samples, inputs.step))
 
-    def news(self) -> list[str]:
-        """Return nothing: there is nothing to tell."""
-        return []
+        def run() -> Outcome:
+            return self.runner(due, *buffers)
 
-    def _run(self, variant: Variant, run: Run) -> Outcome:
-        if variant not in self._recorded:
-            if self._warm[variant] < WARM_UP:
-                self._warm[variant] += 1
+        if due not in self._recorded:
+            if self._warm[due] < WARM_UP:
+                self._warm[due] += 1
                 return self.recorder.warm_up(run)
-            self._recorded[variant] = self.recorder.record(run)
-        replay, outcome = self._recorded[variant]
+            self._recorded[due] = self.recorder.record(run)
+        replay, outcome = self._recorded[due]
         replay()
         return outcome
 
-    def _filled(self, inputs: StepInput) -> tuple[Tensor, Tensor, Tensor]:
-        given = (inputs.real, inputs.samples, inputs.step)
+    def forget(self) -> None:
+        """Drop what was compiled and captured."""
+        super().forget()
+        self._warm.clear()
+        self._recorded.clear()
+
+    def _filled(self, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         if self._buffers is None:
             self._buffers = (given[0].clone(), given[1].clone(), given[2].clone())
-        for buffer, tensor in zip(self._buffers, given, strict=True):
-            buffer.copy_(tensor)
+        else:
+            for buffer, tensor in zip(self._buffers, given, strict=True):
+                buffer.copy_(tensor)
         return self._buffers

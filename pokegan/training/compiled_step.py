@@ -10,54 +10,57 @@ from torch._dynamo.exc import TorchDynamoException
 
 from pokegan.objectives.phases import StepInput
 from pokegan.training.step import GradientObserver, StepRefusedError
-from pokegan.training.whole_step import Outcome, Traceable, Variant, WholeStep
+from pokegan.training.whole_step import Due, Outcome, Traceable, WholeStep
 
 
 class Runner:
-    """Runs variants of a step, each compiled when it is first due.
+    """Runs a whole step, each combination of phases compiled when it is first due.
 
     Args:
         whole: the step.
-        backend: of torch.compile; None runs it as it is.
+        backend: of torch.compile; None runs the step as it is.
     """
 
     def __init__(self, whole: WholeStep, backend: str | None = "inductor") -> None:
         self.whole = whole
         self.backend = backend
-        self._functions: dict[Variant, Traceable] = {}
+        self._functions: dict[Due, Traceable] = {}
 
-    def __call__(self, variant: Variant, real: Tensor, samples: Tensor, step: Tensor) -> Outcome:
-        """Run one step of `variant`.
+    def __call__(self, due: Due, real: Tensor, samples: Tensor, step: Tensor) -> Outcome:
+        """Run one step of the phases `due`.
 
         Raises:
             StepRefusedError: it does not compile; nothing was run.
         """
-        if variant not in self._functions:
-            self._functions[variant] = self._function(variant)
+        if due not in self._functions:
+            self._functions[due] = self._function(due)
         try:
             with _tracing_autograd():
-                return self._functions[variant](real, samples, step)
+                return self._functions[due](real, samples, step)
         except TorchDynamoException as error:
-            raise StepRefusedError(f"torch.compile: {_brief(error)}") from error
+            raise StepRefusedError("compile", _brief(error)) from error
 
     def forget(self) -> None:
         """Drop what was compiled: tensors that it knows were replaced."""
         self._functions.clear()
 
-    def _function(self, variant: Variant) -> Traceable:
-        function = self.whole.function(variant)
+    def _function(self, due: Due) -> Traceable:
+        function = self.whole.function(due)
         if self.backend is None:
             return function
         try:
             return torch.compile(function, backend=self.backend, fullgraph=True, dynamic=False)
         except RuntimeError as error:  # such as a Python that is too new for it
-            raise StepRefusedError(f"torch.compile: {_brief(error)}") from error
+            raise StepRefusedError("compile", _brief(error)) from error
 
 
 class CompiledStep:
-    """Runs the compiled step. Results agree with `EagerStep` to rounding.
+    """Runs the compiled step. Results agree with those of `EagerStep` to rounding.
 
-    The observer sees a step's gradients after its updates, and the weights after them.
+    The observer is called after the step: it sees the step's gradients and the updated weights.
+
+    Args:
+        runner: runs the whole step.
     """
 
     mode = "compiled"
@@ -68,20 +71,36 @@ class CompiledStep:
     def __call__(
         self, inputs: StepInput, number: int, observer: GradientObserver | None = None
     ) -> Mapping[str, Tensor]:
-        """Run step `number` and return detached scalars to record, on the device."""
+        """Run step `number` and return detached scalars to record, on the device.
+
+        Raises:
+            StepRefusedError: this way does not work; nothing was run.
+        """
         whole = self.runner.whole
-        variant, stale = whole.prepare(number)
+        due, stale = whole.prepare(number)
         if stale:
-            self.runner.forget()
-        outcome = self.runner(variant, inputs.real, inputs.samples, inputs.step)
-        whole.finish(variant)
+            self.forget()
+        try:
+            outcome = self.run(due, inputs)
+        except StepRefusedError:
+            whole.abandon()
+            raise
+        whole.finish(due)
         if observer is not None:
-            whole.show(observer, variant, outcome)
+            whole.show(observer, due, outcome)
         return outcome[0]
 
     def news(self) -> list[str]:
         """Return nothing: there is nothing to tell."""
         return []
+
+    def run(self, due: Due, inputs: StepInput) -> Outcome:
+        """Run the phases `due`."""
+        return self.runner(due, inputs.real, inputs.samples, inputs.step)
+
+    def forget(self) -> None:
+        """Drop what was compiled."""
+        self.runner.forget()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,12 @@ from pokegan.ops import status
 from pokegan.training import checkpoint, run_folder
 from pokegan.training.checks import check, check_pictures
 from pokegan.training.growth import Growth
-from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
+from pokegan.training.hardware import (
+    bfloat16_units,
+    choose_device,
+    choose_precision,
+    has_tf32,
+)
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
 
@@ -44,7 +49,7 @@ def train(
         PokeganError: a setting, the pictures or the folder cannot be used; nothing is left behind.
     """
     say = say or _nobody
-    config = _settled(config.validated())
+    config = _settled(config.validated(), say)
     _check_process()
     check(config)
     packed = _open(config, say, progress)
@@ -74,7 +79,7 @@ def resume(
     say = say or _nobody
     folder = run_folder.find(Path(path))
     before = folder.read_config()
-    config = _settled(override(before, changes or {}))
+    config = _settled(override(before, changes or {}), say)
     if not config.continues(before):
         raise ConfigError(
             f"--resume goes on with the run's own settings; only {_resumable()} change"
@@ -85,6 +90,8 @@ def resume(
         checkpoint.newest(folder.checkpoints)  # nothing to go on from: say so before preparing
         if config.training.device != before.training.device:
             say(f"note      begun on {before.training.device}: other devices round differently")
+        if config.training.compile != before.training.compile:
+            say(f"note      begun with --compile {before.training.compile}: agrees to rounding")
         packed = _open(config, say, progress)
         return _run(config, packed, folder, say, resume=True)
 
@@ -125,7 +132,7 @@ def _introduction(
     device = parts.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
-    precision = "bf16" + units if parts.dtype == torch.bfloat16 else "fp32"
+    precision = config.training.precision + (units if parts.dtype == torch.bfloat16 else "")
     counts = [
         f"{name.replace('_', ' ')} {_parameters(network):,} parameters"
         for name, network in parts.networks.items()
@@ -136,6 +143,7 @@ def _introduction(
         + _left_out(packed),
         f"device    {where}, {torch.get_num_threads()} threads, {precision}, "
         f"operators {status().describe(device.type)}",
+        f"step      {parts.step.mode}",
         f"length    {trainer.total:,} steps of {trainer.batch}, "
         f"{trainer.total * trainer.batch / 1000:g} kimg"
         + (f", from step {trainer.done:,}" if trainer.done else ""),
@@ -153,14 +161,17 @@ def _parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _settled(config: RunConfig) -> RunConfig:
+def _settled(config: RunConfig, say: Say) -> RunConfig:
     """Replace what depends on this machine and folder by what it is here, for a later resume."""
     device = choose_device(config.training.device)
-    dtype = choose_precision(config.training.precision, device)
-    changes = {
-        "training.device": device.type,
-        "training.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
-    }
+    precision = config.training.precision
+    if precision == "tf32" and not has_tf32(device):
+        say("note      --precision tf32 needs a CUDA GPU of compute capability 8.0; using fp32")
+        precision = "fp32"
+    if precision == "auto":
+        dtype = choose_precision(precision, device)
+        precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    changes = {"training.device": device.type, "training.precision": precision}
     path = Path(config.data.source).expanduser()
     if not is_name(config.data.source) and path.exists():
         changes["data.source"] = str(path.resolve())

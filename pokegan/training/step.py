@@ -18,7 +18,17 @@ Reduce = Callable[[str, Sequence[Tensor]], None]
 
 
 class StepRefusedError(Exception):
-    """A way to run a step cannot take this one; the message says why. Nothing was changed."""
+    """A way to run steps does not work for this one. Nothing was changed.
+
+    Attributes:
+        part: what does not work: compile, capture, or optimiser.
+        reason: why.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part}: {reason}")
+        self.part = part
+        self.reason = reason
 
 
 class GradientObserver(Protocol):
@@ -30,13 +40,12 @@ class GradientObserver(Protocol):
 
 
 class Step(Protocol):
-    """Runs training steps.
+    """Runs training steps."""
 
-    Attributes:
-        mode: how, in words.
-    """
-
-    mode: str
+    @property
+    def mode(self) -> str:
+        """How, in words."""
+        ...
 
     def __call__(
         self, inputs: StepInput, number: int, observer: GradientObserver | None = None

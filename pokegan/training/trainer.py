@@ -235,6 +235,8 @@ class Trainer:
             self.sums.add(self.parts.step(inputs, self.done, observer))
             self.done += 1
             self.parts.ema.update(self.done * self.batch, self.batch)
+        for line in self.parts.step.news():
+            self.progress.write(f"note      {line}")
 
     def observe(self, name: str, network: torch.nn.Module) -> None:
         """Take a network's gradients, once for every line in the records."""

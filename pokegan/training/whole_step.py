@@ -1,14 +1,13 @@
 """A whole training step as one function of tensors: what a compiler or a recorder is given.
 
 All phases, their updates, the noise and the adaptive augmentation are in it. What runs is fixed
-while it is traced, by which phases are due and by which spectral norms are up to date.
+while it is traced, by which phases are due.
 """
 
 import itertools
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +22,7 @@ from pokegan.training.step import GradientObserver, Reduce, clip
 Gradients = list[Tensor | None]
 Outcome = tuple[dict[str, Tensor], list[Gradients]]
 Traceable = Callable[[Tensor, Tensor, Tensor], Outcome]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What a step consists of, for one trace of it.
-
-    Attributes:
-        due: indices of the phases that run.
-        current: for each spectral norm whether an iteration on its weights is on record before.
-    """
-
-    due: tuple[int, ...]
-    current: tuple[bool, ...]
+Due = tuple[int, ...]  # indices of the phases that run in a step: each choice is a trace of its own
 
 
 class WholeStep:
@@ -68,38 +55,44 @@ class WholeStep:
         self.updates = {name: AdamUpdate(one) for name, one in optimizers.items()}
         self.norms = {name: spectral_norms(network) for name, network in networks.items()}
         self.anchor = torch.zeros((), device=device, requires_grad=True)
-        self._left: dict[Variant, tuple[bool, ...]] = {}
+        self._left: dict[Due, tuple[bool, ...]] = {}
 
-    def prepare(self, number: int) -> tuple[Variant, bool]:
-        """Get ready for step `number`; return what it consists of, and whether traces are stale."""
+    def prepare(self, number: int) -> tuple[Due, bool]:
+        """Get ready for step `number`; return what is due in it, and whether traces are stale."""
         stale = [update.prepare() for update in self.updates.values()]
-        due = [i for i, phase in enumerate(self.phases) if (number + 1) % phase.every == 0]
-        current = [norm.enter_step() for norm in self._all_norms()]
-        return Variant(tuple(due), tuple(current)), any(stale)
+        for norm in self._all_norms():
+            norm.enter_step()
+        due = (i for i, phase in enumerate(self.phases) if (number + 1) % phase.every == 0)
+        return tuple(due), any(stale)
 
-    def function(self, variant: Variant) -> Traceable:
-        """Return the step of `variant`: (real, samples, step) as in `StepInput` to its outcome.
+    def function(self, due: Due) -> Traceable:
+        """Return the step of `due`: (real, samples, step) as in `StepInput` to its outcome.
 
         The outcome is the detached scalars to record, and for every update of `updated` the
         gradients of its network's parameters.
         """
 
         def run(real: Tensor, samples: Tensor, step: Tensor) -> Outcome:
-            return self._run(variant, StepInput(real, samples, step, anchor=self.anchor))
+            return self._run(due, StepInput(real, samples, step, anchor=self.anchor))
 
         # A code object of its own: torch.compile counts the compilations of each.
-        code = run.__code__.replace(co_name=f"step_{'_'.join(map(str, variant.due))}")
+        code = run.__code__.replace(co_name=f"step_{'_'.join(map(str, due))}")
         return types.FunctionType(code, globals(), code.co_name, None, run.__closure__)
 
-    def finish(self, variant: Variant) -> None:
-        """Note what a run of `variant` left behind; also after a replay, which runs no Python."""
-        left = self._left.setdefault(variant, tuple(norm.left for norm in self._all_norms()))
+    def finish(self, due: Due) -> None:
+        """Note what a run of `due` left behind; also after a replay, which runs no Python."""
+        left = self._left.setdefault(due, tuple(norm.left for norm in self._all_norms()))
         for norm, current in zip(self._all_norms(), left, strict=True):
             norm.leave_step(current)
 
-    def show(self, observer: GradientObserver, variant: Variant, outcome: Outcome) -> None:
+    def abandon(self) -> None:
+        """Undo `prepare` for a step that was traced but not run."""
+        for norm in self._all_norms():
+            norm.leave_step(True)
+
+    def show(self, observer: GradientObserver, due: Due, outcome: Outcome) -> None:
         """Let `observer` see the gradients of a step, whose update is done by now."""
-        names = [name for place in variant.due for name in self.phases[place].updates]
+        names = [name for place in due for name in self.phases[place].updates]
         for name, gradients in zip(names, outcome[1], strict=True):
             parameters = self.updates[name].parameters
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -111,14 +104,14 @@ class WholeStep:
     def _all_norms(self) -> list[SpectralNorm]:
         return list(itertools.chain.from_iterable(self.norms.values()))
 
-    def _run(self, variant: Variant, inputs: StepInput) -> Outcome:
-        for norm, current in zip(self._all_norms(), variant.current, strict=True):
-            norm.begin_step(current)
+    def _run(self, due: Due, inputs: StepInput) -> Outcome:
+        for norm in self._all_norms():
+            norm.begin_step()
         for noise in self.noise:
             noise.begin(inputs.step, inputs.samples)
         recorded: dict[str, Tensor] = {}
         gradients: list[Gradients] = []
-        for place in variant.due:
+        for place in due:
             recorded.update(self._run_phase(self.phases[place], inputs, gradients))
         if self.adaptive is not None:
             self.adaptive.update(inputs.samples.shape[0])
