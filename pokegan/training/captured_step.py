@@ -62,7 +62,9 @@ class CudaRecorder:
         """Capture `run`, which does nothing yet; its replay runs on the current stream."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            with torch.cuda.graph(
+                graph, self.pool, self.stream, capture_error_mode="thread_local"
+            ):  # another thread may be loading pictures
                 outcome = run()
         except RuntimeError as error:
             reason = (str(error).splitlines() or ["no reason given"])[0]
