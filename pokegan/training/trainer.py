@@ -14,7 +14,7 @@ from pokegan.config import RunConfig
 from pokegan.errors import CheckpointError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.monitor.gradients import GradientFlow, GradientsWriter
-from pokegan.monitor.memory import peak_memory_bytes
+from pokegan.monitor.memory import peak_gpu_memory_bytes, peak_memory_bytes
 from pokegan.monitor.progress import Progress
 from pokegan.monitor.stats import StatsWriter
 from pokegan.monitor.tensorboard import TensorBoardWriter
@@ -94,6 +94,7 @@ class Trainer:
         self.histograms = Moments(self.total, MOMENTS_IN_TENSORBOARD)
         self.held_out: dict[str, float] = {}
         self.timing = Timing()
+        self.recorded = 0, 0.0  # pictures and seconds at the last record
 
     def resume(self) -> list[str]:
         """Take up the state of the newest checkpoint that can be read; return what was wrong.
@@ -148,6 +149,7 @@ class Trainer:
             )
             self._sample_if_due()
             self.timing.snapshot_and_reset()
+            self.recorded = self.done * self.batch, self.seconds
             try:
                 while self.done < self.total and interruption.signal is None:
                     self._grow_if_due()
@@ -272,7 +274,11 @@ class Trainer:
             self.layers.write(self.done, images / 1000, observed)
             shares = self.timing.snapshot_and_reset()
             facts |= {f"share/{name}": value for name, value in shares.items()}
+            facts |= self._speed(images)
             facts["memory/peak_bytes"] = peak_memory_bytes()
+            gpu = peak_gpu_memory_bytes()
+            if gpu is not None:
+                facts["memory/peak_gpu_bytes"] = gpu
             self.stats.write(self.done, facts)
             shown = ("loss/", "score/", "penalty/", "augment/", "lr/", "gradient/", "held_out/")
             self.board.scalars(
@@ -280,6 +286,15 @@ class Trainer:
             )
             losses = {name: value for name, value in means.items() if name.startswith("loss/")}
             self.progress.update(images, losses)
+
+    def _speed(self, images: int) -> dict[str, float]:
+        """Return how fast pictures were seen since the last call, everything included."""
+        before, since = self.recorded
+        self.recorded = images, self.seconds
+        kimg, seconds = (images - before) / 1000, self.seconds - since
+        if not (kimg > 0 and seconds > 0):
+            return {}
+        return {"speed/images_per_s": 1000 * kimg / seconds, "speed/s_per_kimg": seconds / kimg}
 
     def _epoch(self) -> int:
         return self.done * self.batch // self.parts.source.count
