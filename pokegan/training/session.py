@@ -132,7 +132,8 @@ def _introduction(
     device = parts.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
-    precision = config.training.precision + (units if parts.dtype == torch.bfloat16 else "")
+    fp32 = "tf32" if config.training.precision == "tf32" and has_tf32(device) else "fp32"
+    precision = "bf16" + units if parts.dtype == torch.bfloat16 else fp32
     counts = [
         f"{name.replace('_', ' ')} {_parameters(network):,} parameters"
         for name, network in parts.networks.items()
@@ -167,7 +168,6 @@ def _settled(config: RunConfig, say: Say) -> RunConfig:
     precision = config.training.precision
     if precision == "tf32" and not has_tf32(device):
         say("note      --precision tf32 needs a CUDA GPU of compute capability 8.0; using fp32")
-        precision = "fp32"
     if precision == "auto":
         dtype = choose_precision(precision, device)
         precision = "bf16" if dtype == torch.bfloat16 else "fp32"
