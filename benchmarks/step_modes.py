@@ -8,8 +8,9 @@ All modes start from one state, that of an eager run after --warm-up steps, and 
 pictures in the same order. At the very start Adam divides every gradient by its own size, so that
 rounding alone decides the sign of the smallest ones, and any two roundings part. In fp32 a mode
 fails whose losses differ by more than 1e-5 or whose weights differ by more than 1e-4, relatively
-(--tolerance scales both; other precisions are measured and not judged). The time of a step is the
-median over the steps after the first half, modes alternating.
+(--tolerance scales both; other precisions are measured and not judged). `control` is how far an
+eager run parts whose weights were changed by 1e-7: what no rounding can be better than. The time
+of a step is the median over the steps after the first half, modes alternating.
 """
 
 import argparse
@@ -67,6 +68,15 @@ def copy_state(one: Parts, other: Parts) -> None:
         other.adaptive.load_state_dict(one.adaptive.state_dict())
 
 
+@torch.no_grad()
+def nudge(parts: Parts) -> None:
+    random = torch.Generator().manual_seed(0)
+    for network in parts.networks.values():
+        for weight in network.parameters():
+            noise = torch.randn(weight.shape, generator=random).to(weight)
+            weight.mul_(1 + 1e-7 * noise)
+
+
 def apart(one: Parts, other: Parts) -> float:
     """The largest distance between the weights of two networks over their length."""
     worst = 0.0
@@ -86,9 +96,12 @@ def compare(name: str, args: argparse.Namespace) -> bool:
     batch = config.training.batch
     wanted = ("off", "on")
     modes = {one: build(override(config, {"training.compile": one}), packed) for one in wanted}
+    control = build(override(config, {"training.compile": "off"}), packed)
     for number in range(args.warm_up):
         timed_step(modes["off"], batch, number)
     copy_state(modes["off"], modes["on"])
+    copy_state(modes["off"], control)
+    nudge(control)
     times: dict[str, list[float]] = {one: [] for one in wanted}
     worst, first = 0.0, 0.0
     for number in range(args.warm_up, args.warm_up + args.steps):
@@ -96,6 +109,7 @@ def compare(name: str, args: argparse.Namespace) -> bool:
         for one in wanted if number % 2 else reversed(wanted):
             losses[one], seconds = timed_step(modes[one], batch, number)
             times[one].append(seconds)
+        timed_step(control, batch, number)
         first = first or times["on"][0]
         for key, value in losses["off"].items():
             difference = float((losses["on"][key] - value).abs())
@@ -106,7 +120,8 @@ def compare(name: str, args: argparse.Namespace) -> bool:
     good = worst <= args.tolerance * LOSSES and weights <= args.tolerance * WEIGHTS
     print(
         f"{name:<28} {size:>4} px  batch {batch:<4} {modes['on'].step.mode:<12} "
-        f"losses {worst:.1e}  weights {weights:.1e}  eager {1e3 * late['off']:.1f} ms  "
+        f"losses {worst:.1e}  weights {weights:.1e} (control "
+        f"{apart(modes['off'], control):.1e})  eager {1e3 * late['off']:.1f} ms  "
         f"{late['off'] / late['on']:.2f}x  first step {first:.0f} s  "
         f"{'' if not judged else 'agrees' if good else 'DIFFERS'}",
         flush=True,
