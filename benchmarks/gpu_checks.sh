@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in stages chosen by name:
 #
-#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [bench] [ranks]     (default: all of them)
+#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [modes] [bench] [ranks]   (default: all)
 #
 # Results go to $OUT (default: gpu-results): one log a stage, and JSON of the benchmarks. A stage
 # that fails is told at the end and does not stop the others; the exit code is the count of failures.
@@ -37,6 +37,11 @@ stage_train() {
     tail -n 1 "$OUT/run-hpml/stats.jsonl"
 }
 
+stage_modes() {
+  "$PYTHON" benchmarks/step_modes.py --device cuda &&
+    "$PYTHON" benchmarks/step_modes.py --device cuda --precision bf16 --steps 200
+}
+
 stage_bench() {
   "$PYTHON" -m pytest benchmarks --benchmark-only --benchmark-json="$OUT/benchmarks.json"
 }
@@ -57,7 +62,7 @@ facts() {
 
 facts 2>&1 | tee "$OUT/machine.txt"
 failed=()
-for stage in "${@:-build tests sanitize train bench ranks}"; do
+for stage in "${@:-build tests sanitize train modes bench ranks}"; do
   for name in $stage; do
     echo "=== $name"
     "stage_$name" 2>&1 | tee "$OUT/$name.log"

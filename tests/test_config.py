@@ -52,7 +52,7 @@ def test_json_round_trip_of_any_value(
         ("training.batch", 1, "--batch 1: at least 2"),
         ("objective.label_smoothing", 0.7, "--label-smoothing 0.7: at most 0.5"),
         ("training.ema_kimg", float("nan"), "--ema-kimg nan: a finite number"),
-        ("training.precision", "fp8", "--precision fp8: choose one of auto, fp32, bf16"),
+        ("training.precision", "fp8", "--precision fp8: choose one of auto, fp32, tf32, bf16"),
         ("latent.size", True, "--latent-size True: a int is wanted"),
         ("length.kimg", -1.0, "--kimg -1.0: at least 0"),
     ],

@@ -369,8 +369,15 @@ class TrainingConfig:
     precision: str = setting(
         "auto",
         "--precision",
-        "arithmetic of the networks; auto: bf16 where the processor multiplies it fast",
-        choices=("auto", "fp32", "bf16"),
+        "arithmetic of the networks; auto: bf16 where the processor multiplies it fast; tf32: "
+        "float32 whose products a CUDA GPU rounds to 10 bits",
+        choices=("auto", "fp32", "tf32", "bf16"),
+    )
+    compile: str = setting(
+        "auto",
+        "--compile",
+        "compile a whole step, and capture it in a CUDA graph; auto: with CUDA only",
+        choices=("auto", "on", "off"),
     )
     ema_kimg: float = setting(
         0.0,

@@ -32,6 +32,7 @@ RESUMABLE = (  # what may differ when a run goes on
     "data.workers",
     "training.device",
     "training.rank_timeout",
+    "training.compile",
     "output.sample_every",
     "output.log_every",
     "output.checkpoint_every",

@@ -5,7 +5,7 @@ them, so state dicts go both ways. Knows modules; no optimiser and no training l
 """
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,13 @@ from torch.nn.utils import parametrize
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from pokegan.errors import ConfigError
+from pokegan.networks.spectral_state import SIGMA, Stamp, dtype_for, stamp_of
+from pokegan.networks.spectral_step import TracedStep
 from pokegan.ops.spectral_norm import Factors, spectral_iterate, spectral_scale, spectral_sigma
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
-_SIGMA = "_sigma"
 _WARM_UP = 15  # iterations, as in PyTorch
-
-Stamp = tuple[object, ...]
 
 
 def spectral_norm_(
@@ -80,10 +79,10 @@ def spectral_norms(network: nn.Module) -> list["SpectralNorm"]:
 
 @dataclass(frozen=True)
 class _Found:
-    """Factors, of which weights, and whether an iteration on these gave them."""
+    """Factors (None: sigma as a traced step left it), of which weights, and if by an iteration."""
 
     stamps: list[Stamp]
-    factors: Factors
+    factors: Factors | None
     iterated: bool
 
 
@@ -108,6 +107,9 @@ class SpectralNorm:
     always computed in the weights' precision. Under `torch.compile` nothing is shared between
     calls: every training forward iterates. A forward captured in a CUDA graph shares nothing with
     those outside. In eval mode nothing is iterated; sigma is ut W v.
+
+    A training step that is compiled or captured as a whole iterates as often as an eager one, by
+    `enter_step` before it; `begin_step`, `written` and `end_step` in it; `leave_step` after it.
     """
 
     def __init__(
@@ -119,6 +121,9 @@ class SpectralNorm:
         self._parts: list[parametrize.ParametrizationList] = []
         self._dims: list[int] = []
         self._loaded: dict[int, Tensor] = {}
+        self._step: TracedStep | None = None
+        self._sigma: Tensor | None = None
+        self.left = False
         self.forget()
         _norms.add(self)
         for index, layer in enumerate(layers):
@@ -162,8 +167,44 @@ class SpectralNorm:
         if not all(map(self._fits, range(len(self._parts)))):
             self._share(self._factors(always_iterate=False))
 
+    def enter_step(self) -> None:
+        """Iterate where the step's first forward would, and put sigma where the step finds it."""
+        weights, found = self._weights(), self._found
+        if self._sigma is None or self._sigma.device != weights[0].device:
+            self._sigma = weights[0].detach().new_zeros(len(weights))
+        kept = found.stamps if found is not None and found.factors is None else None
+        if not self.exact and kept != list(map(stamp_of, weights)):
+            self._sigma.copy_(self._factors(always_iterate=False).sigma)
+
+    def begin_step(self) -> None:
+        """Go by what the step itself updates from here on."""
+        self._step = TracedStep(self._iterate, self._recall, self._scaled, self.exact)
+
+    def written(self) -> None:
+        """Take the weights as changed by the step that is traced."""
+        assert self._step is not None
+        self._step.written()
+
+    def end_step(self) -> None:
+        """Keep sigma; `left` says whether an iteration on the weights as they are is on record."""
+        step, self._step = self._step, None
+        assert step is not None
+        if step.current and step.factors is not None and self._sigma is not None:
+            self._sigma.copy_(step.factors.sigma)
+        self.left = step.current
+
+    def leave_step(self, current: bool) -> None:
+        """Go by versions again after a step that ended with `left` = `current`."""
+        self._step = None
+        self.forget()
+        if current:
+            self._found = _Found(list(map(stamp_of, self._weights())), None, True)
+
     def weight(self, index: int) -> Tensor:
         """Return the normalised weight of layer `index`, without a gradient where none is due."""
+        if self._step is not None:
+            dtype = dtype_for(self._parts[index].original)
+            return self._step.weights(dtype, self.training)[index]
         if torch.compiler.is_compiling():
             return self._traced[index] if self._traced is not None else self._alone(index)
         if not self._fits(index):
@@ -179,6 +220,17 @@ class SpectralNorm:
         u, v = ([getattr(part[0], name) for part in self._parts] for name in ("_u", "_v"))
         return self._weights(), u, v, self._dims
 
+    def _iterate(self) -> Factors:
+        return spectral_iterate(*self._arguments(), self.iterations, self.eps)
+
+    def _recall(self, iterated: bool = True) -> Factors:
+        """Return sigma as a traced step left it, if it did, with the vectors as they are."""
+        if not iterated:
+            return spectral_sigma(*self._arguments())
+        assert self._sigma is not None
+        _, u, v, _ = self._arguments()
+        return Factors(self._sigma.clone(), torch.cat(u), torch.cat(v))
+
     def _needs(self, index: int) -> bool:
         """Whether layer `index` needs a gradient now."""
         return torch.is_grad_enabled() and self._parts[index].original.requires_grad
@@ -191,34 +243,37 @@ class SpectralNorm:
         weight = shared.weights[index]
         original = self._parts[index].original
         return (
-            shared.found.stamps[index] == _stamp(original)
-            and weight.dtype == _dtype_for(original)
+            shared.found.stamps[index] == stamp_of(original)
+            and weight.dtype == dtype_for(original)
             and (weight.requires_grad or not self._needs(index))
             and (not weight.is_inference() or torch.is_inference_mode_enabled())
         )
 
-    def _factors(self, always_iterate: bool) -> _Found:
+    def _factors(self, always_iterate: bool) -> Factors:
         """Return the factors of the weights as they are; iterate in training where due."""
-        weights, u, v, dims = self._arguments()
-        stamps = [_stamp(weight) for weight in weights]
+        stamps = list(map(stamp_of, self._weights()))
         found = self._found
         if found is not None and found.stamps != stamps:
             found = None
         if self.training and (always_iterate or found is None or not found.iterated):
-            factors = spectral_iterate(weights, u, v, dims, self.iterations, self.eps)
-            found = _Found(stamps, factors, iterated=True)
+            self._found = _Found(stamps, factors := self._iterate(), iterated=True)
         elif found is None:
-            found = _Found(stamps, spectral_sigma(weights, u, v, dims), iterated=False)
-        self._found = found
-        return found
+            factors = spectral_sigma(*self._arguments())
+            self._found = _Found(stamps, factors, iterated=False)
+        else:
+            factors = found.factors or self._recall()
+            self._found = _Found(stamps, factors, found.iterated)
+        return factors
 
-    def _share(self, found: _Found) -> None:
+    def _share(self, factors: Factors) -> None:
+        assert self._found is not None
         self._shared = None  # frees the memory of the old ones first
-        self._shared = _Shared(found, self._scaled(found.factors))
+        weights = self._scaled(factors, dtype_for(self._weights()[0]))
+        self._shared = _Shared(self._found, weights)
 
-    def _scaled(self, factors: Factors) -> list[Tensor]:
+    def _scaled(self, factors: Factors, dtype: torch.dtype) -> list[Tensor]:
         weights = self._weights()
-        scaled = spectral_scale(weights, factors, self._dims, _dtype_for(weights[0]))
+        scaled = spectral_scale(weights, factors, self._dims, dtype)
         return [
             one if weight.requires_grad or not one.requires_grad else one.detach()
             for one, weight in zip(scaled, weights, strict=True)
@@ -234,15 +289,14 @@ class SpectralNorm:
             )
         else:
             factors = spectral_sigma(weights[one], u[one], v[one], dims[one])
-        return spectral_scale(weights[one], factors, dims[one], _dtype_for(weights[index]))[0]
+        return spectral_scale(weights[one], factors, dims[one], dtype_for(weights[index]))[0]
 
     def _before_forward(self, network: nn.Module, arguments: Any) -> None:
-        if torch.compiler.is_compiling():
-            if self.training:
-                factors = spectral_iterate(*self._arguments(), self.iterations, self.eps)
-            else:
-                factors = spectral_sigma(*self._arguments())
-            self._traced = self._scaled(factors)
+        if self._step is not None:
+            self._step.begin_forward()
+        elif torch.compiler.is_compiling():
+            factors = self._iterate() if self.training else spectral_sigma(*self._arguments())
+            self._traced = self._scaled(factors, dtype_for(self._weights()[0]))
         elif self.exact and self.training:
             self._share(self._factors(always_iterate=True))
         else:
@@ -255,9 +309,11 @@ class SpectralNorm:
     def _sigma_to_save(self, index: int) -> Tensor:
         """Return sigma if it is an iteration's on the weights as they are, else zero."""
         found, weight = self._found, self._parts[index].original.detach()
-        if found is None or not found.iterated or found.stamps[index] != _stamp(weight):
+        if found is None or not found.iterated or found.stamps[index] != stamp_of(weight):
             return weight.new_zeros(())
-        return found.factors.sigma[index].clone()
+        sigma = self._sigma if found.factors is None else found.factors.sigma
+        assert sigma is not None
+        return sigma[index].clone()
 
     def _take_loaded(self, index: int, sigma: Tensor | None) -> None:
         self.forget()
@@ -271,12 +327,12 @@ class SpectralNorm:
             return
         weights, u, v, _ = self._arguments()
         sigma = torch.stack([loaded[index] for index in range(len(weights))]).to(weights[0])
-        stamps = [_stamp(weight) for weight in weights]
+        stamps = [stamp_of(weight) for weight in weights]
         self._found = _Found(stamps, Factors(sigma, torch.cat(u), torch.cat(v)), iterated=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes along: not what is shared between forward passes."""
-        return {**self.__dict__, **dict.fromkeys(("_found", "_shared", "_traced"))}
+        return {**self.__dict__, **dict.fromkeys(("_found", "_shared", "_traced", "_step"))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -318,33 +374,13 @@ class _Normalised(nn.Module):
         self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + _SIGMA] = self.norm._sigma_to_save(self.index)
+        destination[prefix + SIGMA] = self.norm._sigma_to_save(self.index)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
-        self.norm._take_loaded(self.index, state_dict.pop(prefix + _SIGMA, None))
+        self.norm._take_loaded(self.index, state_dict.pop(prefix + SIGMA, None))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-
-def to_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a network's state for the same network under PyTorch's parametrization."""
-    ending = f"parametrizations.weight.0.{_SIGMA}"
-    return {name: value for name, value in state.items() if not name.endswith(ending)}
-
-
-def from_torch_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state of PyTorch's spectral norm, of the parametrization or of the older hook.
-
-    The hook's names are `weight_orig`, `weight_u` and `weight_v`.
-    """
-    names = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
-    converted = {}
-    for name, value in state.items():
-        layer, dot, last = name.rpartition(".")
-        own = f"{layer}{dot}parametrizations.weight.{names[last]}" if last in names else name
-        converted[own] = value
-    return converted
 
 
 _norms: "weakref.WeakSet[SpectralNorm]" = weakref.WeakSet()
@@ -361,22 +397,3 @@ def _count_step(optimizer: Optimizer, *_: Any) -> None:
 
 
 register_optimizer_step_post_hook(_count_step)
-
-
-def _stamp(weight: Tensor) -> Stamp:
-    """What differs between two versions of a weight; never equal for a tensor without memory."""
-    try:
-        place: object = weight.data_ptr()
-    except RuntimeError:
-        place = object()
-    captured = weight.is_cuda and torch.cuda.is_current_stream_capturing()
-    return weight._version, place, weight.dtype, weight.device, captured
-
-
-def _dtype_for(weight: Tensor) -> torch.dtype:
-    """Return the dtype in which layers want the normalised weight."""
-    device = weight.device.type
-    if weight.dtype == torch.float32 and torch.is_autocast_enabled(device):
-        asked = torch.get_autocast_dtype(device)
-        return torch.bfloat16 if asked == torch.bfloat16 else weight.dtype
-    return weight.dtype

@@ -127,7 +127,7 @@ class AdversarialObjective:
             "score/real": self.loss.score(real_logits),
             "score/fake": self.loss.score(fake_logits),
         }
-        seen = Seen(real, fake, inputs.samples, inputs.step)
+        seen = Seen(real, fake, inputs.samples, inputs.step, inputs.anchor)
         if self._lazy:
             inputs.shared |= {"seen/real": real, "seen/fake": fake}
         for penalty in self._constant:
@@ -139,7 +139,8 @@ class AdversarialObjective:
     def lazy_penalty(self, penalty: Penalty, inputs: StepInput) -> PhaseResult:
         """Return a penalty as heavy as all the steps that it stands for."""
         real, fake = inputs.shared["seen/real"], inputs.shared["seen/fake"]
-        term = penalty(self.discriminator, Seen(real, fake, inputs.samples, inputs.step))
+        seen = Seen(real, fake, inputs.samples, inputs.step, inputs.anchor)
+        term = penalty(self.discriminator, seen)
         return PhaseResult(penalty.every * term, {f"penalty/{penalty.name}": term.detach()})
 
     def generator_loss(self, inputs: StepInput) -> PhaseResult:

@@ -24,7 +24,9 @@ FeatureCritic = Callable[[Tensor], tuple[Tensor, Tensor]]
 FEATURE_WEIGHT = 0.1  # of the last hidden layer in the consistency term
 
 
-def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Critic, real: Tensor, fake: Tensor, mix: Tensor, anchor: Tensor | None = None
+) -> Tensor:
     """Return the mean of (||grad D(x)||_2 - 1)^2 at x = mix real + (1 - mix) fake.
 
     Args:
@@ -32,6 +34,7 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
         real: [N, C, H, W]; needs no gradient and gets none.
         fake: like `real`.
         mix: [N] in [0, 1], one number a sample.
+        anchor: `StepInput.anchor`.
 
     Returns:
         Scalar, differentiable by the critic's parameters.
@@ -39,17 +42,17 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
     with _full_precision(real):
         real, fake = _at_least_float32(real), _at_least_float32(fake)
         between = torch.lerp(fake, real, mix.to(real)[:, None, None, None])
-        norms: Tensor = torch.linalg.vector_norm(_gradients(critic, between), dim=1)  # [N]
+        norms: Tensor = torch.linalg.vector_norm(_gradients(critic, between, anchor), dim=1)  # [N]
         return (norms - 1).square().mean()
 
 
-def zero_centred_penalty(critic: Critic, pictures: Tensor) -> Tensor:
+def zero_centred_penalty(critic: Critic, pictures: Tensor, anchor: Tensor | None = None) -> Tensor:
     """Return half of the mean of ||grad D(x)||_2^2 at `pictures` [N, C, H, W].
 
-    R1 on real pictures, R2 on fakes; gamma is to be multiplied.
+    R1 on real pictures, R2 on fakes; gamma is to be multiplied. `anchor` is `StepInput.anchor`.
     """
     with _full_precision(pictures):
-        gradients: Tensor = _gradients(critic, _at_least_float32(pictures))
+        gradients: Tensor = _gradients(critic, _at_least_float32(pictures), anchor)
         return 0.5 * gradients.square().sum(dim=1).mean()
 
 
@@ -82,12 +85,14 @@ class Seen:
         fake: like `real`, detached from the generator.
         samples: [N] int64 global sample indices.
         step: int64 scalar on the device.
+        anchor: `StepInput.anchor`.
     """
 
     real: Tensor
     fake: Tensor
     samples: Tensor
     step: Tensor
+    anchor: Tensor | None = None
 
 
 class Penalty(Protocol):
@@ -122,7 +127,7 @@ class GradientPenalty:
     def __call__(self, discriminator: Critic, seen: Seen) -> Tensor:
         """Return lambda times the penalty."""
         mix = uniform(self.seed, Stream.GRADIENT_PENALTY, seen.step, seen.samples, 1)[:, 0]
-        return self.weight * gradient_penalty(discriminator, seen.real, seen.fake, mix)
+        return self.weight * gradient_penalty(discriminator, seen.real, seen.fake, mix, seen.anchor)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class R1:
 
     def __call__(self, discriminator: Critic, seen: Seen) -> Tensor:
         """Return gamma times the penalty."""
-        return self.weight * zero_centred_penalty(discriminator, seen.real)
+        return self.weight * zero_centred_penalty(discriminator, seen.real, seen.anchor)
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class R2:
 
     def __call__(self, discriminator: Critic, seen: Seen) -> Tensor:
         """Return gamma times the penalty."""
-        return self.weight * zero_centred_penalty(discriminator, seen.fake)
+        return self.weight * zero_centred_penalty(discriminator, seen.fake, seen.anchor)
 
 
 @dataclass(frozen=True)
@@ -183,12 +188,22 @@ class Consistency:
         return self.weight * consistency_term(critic, seen.real, self.bound)
 
 
-@torch.compiler.disable(reason="differentiated twice")  # type: ignore[untyped-decorator, no-untyped-call]  # torch's
-def _gradients(critic: Critic, pictures: Tensor) -> Tensor:
+def _gradients(critic: Critic, pictures: Tensor, anchor: Tensor | None) -> Tensor:
     """Return [N, C H W]: each logit's gradient by its own picture, itself differentiable."""
-    points = pictures.detach().requires_grad_()
-    logits = critic(points)
-    (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)
+    if anchor is None:
+        gradients: Tensor = _gradients_outside(critic, pictures)
+        return gradients
+    # torch 2.11 compiles no `requires_grad_()`, and `torch.func.grad` no batch norm's statistics.
+    return _gradients_at(critic, pictures.detach() + anchor)
+
+
+@torch.compiler.disable(reason="differentiated twice")  # type: ignore[untyped-decorator, no-untyped-call]  # torch's
+def _gradients_outside(critic: Critic, pictures: Tensor) -> Tensor:
+    return _gradients_at(critic, pictures.detach().requires_grad_())
+
+
+def _gradients_at(critic: Critic, points: Tensor) -> Tensor:
+    (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     return gradients.flatten(1)
 
 

@@ -15,12 +15,15 @@ class StepInput:
         samples: [B] int64 global sample indices of this rank's share.
         step: int64 scalar on the device: which step this is.
         shared: what one phase leaves for a later one of the same step, by name.
+        anchor: a zero that requires a gradient, in a step that is compiled or captured as a whole:
+            there, what is differentiated within a loss begins at it. Else None.
     """
 
     real: Tensor
     samples: Tensor
     step: Tensor
     shared: dict[str, Tensor] = field(default_factory=dict)
+    anchor: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Phase:
             [-clip, clip]: weights, biases, and norms' scales and biases alike, as in Algorithm 1
             of arXiv 1701.07875; buffers are not. None for no clipping.
         second_order: the loss holds gradients that are differentiated once more, which no compiled
-            graph can be: `torch.compile` of the loss must be allowed to break its graph there.
+            graph can be: `torch.compile` of the loss alone must be allowed to break its graph
+            there; a step that is compiled as a whole needs no break.
     """
 
     name: str

@@ -25,12 +25,13 @@ from pokegan.ops.random import Stream
 from pokegan.peers import whole
 from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
-from pokegan.training.hardware import choose_device, choose_precision
+from pokegan.training.hardware import allow_tf32, choose_device, choose_precision
 from pokegan.training.latents import draw
+from pokegan.training.modes import build_step
 from pokegan.training.networks import build_networks
 from pokegan.training.pictures import build_held_out, build_source
 from pokegan.training.rates import GENERATOR_SIDE
-from pokegan.training.step import EagerStep
+from pokegan.training.step import Step
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Parts:
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     ema: MovingAverage
-    step: EagerStep
+    step: Step
     source: BatchSource
     held_out: Tensor | None
     adaptive: AdaptiveAugment | None
@@ -83,7 +84,7 @@ def build(
     peers = ranks if ranks is not None and ranks.several else None
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bf16 is there for speed
+    allow_tf32(config.training.precision == "tf32")
     networks = build_networks(config, size) if networks is None else networks
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
@@ -101,12 +102,13 @@ def build(
     ]
     adaptive = build_adaptive(config, packed.background, device, peers)
     phases = build_phases(config, networks, packed.background, adaptive, peers)
-    step = EagerStep(
+    step = build_step(
+        config.training.compile,
+        device,
         networks,
         optimizers,
         phases,
         dtype == torch.bfloat16,
-        device.type,
         used,
         adaptive,
         peers.reduce if peers is not None else None,

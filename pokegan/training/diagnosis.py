@@ -1,6 +1,7 @@
 """What `pokegan doctor` tells: versions, operators, devices, extras; each with its remedy."""
 
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -74,7 +75,25 @@ def _devices() -> list[str]:
             lines.append(f"cuda:{index}     {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
     else:
         lines.append("cuda       no GPU can be used; training runs on the CPU")
-    return [*lines, f"cache      {cache_folder()}"]
+    return [*lines, *_compiling(), f"cache      {cache_folder()}"]
+
+
+def _compiling() -> list[str]:
+    """Say what `--compile` comes to here."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if torch.cuda.is_available():
+        if importlib.util.find_spec("triton") is not None:
+            return ["compile    auto: steps are compiled by Triton and captured in CUDA graphs"]
+        return [
+            "compile    auto: steps are captured in CUDA graphs but not compiled: there is no "
+            "Triton; to get it: pip install triton"
+        ]
+    if compiler is None:
+        return [
+            "compile    auto: steps run eagerly; --compile on would too: there is no C++ compiler "
+            "(CXX, g++)"
+        ]
+    return [f"compile    auto: steps run eagerly; --compile on compiles them by {compiler}"]
 
 
 def _extras() -> list[str]:

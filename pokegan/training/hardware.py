@@ -19,14 +19,28 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of the networks' arithmetic for `auto`, `fp32` or `bf16`.
+    """Return the dtype of the networks' arithmetic for `auto`, `fp32`, `tf32` or `bf16`.
 
     `auto` is bfloat16 where the processor has units for it: AMX or AVX512-BF16, or a GPU of
-    compute capability 8.0 and later.
+    compute capability 8.0 and later. `tf32` is float32 with `allow_tf32`.
     """
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let CUDA's products and convolutions of float32 round their inputs to TF32's 10 bits, or not.
+
+    Not: float32 means float32, whatever torch's default is.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Return whether `device` has units for TF32: a GPU of compute capability 8.0 and later."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -32,7 +32,12 @@ from pokegan.training import checkpoint, run_folder
 from pokegan.training.checks import check, check_pictures, check_ranks
 from pokegan.training.distributed import Ranks, joined
 from pokegan.training.growth import Growth
-from pokegan.training.hardware import bfloat16_units, choose_device, choose_precision
+from pokegan.training.hardware import (
+    bfloat16_units,
+    choose_device,
+    choose_precision,
+    has_tf32,
+)
 from pokegan.training.launch import Launch
 from pokegan.training.report import environment, write_report
 from pokegan.training.run_folder import RunFolder
@@ -69,7 +74,7 @@ def train(
     place = Path(out) if out is not None else None
     with joined(launch) as ranks:
         voice = _voice(ranks, say, progress)
-        settled = _settled(config, ranks.count)
+        settled = _settled(config, ranks.count, voice.say)
         _check(settled, ranks)
         job = f"{launch.job}-{ranks.session}" if launch.job else ""
         begun = ranks.from_main(lambda: _begun(place, job, ranks.restarted, go_on))
@@ -110,7 +115,7 @@ def resume(
         voice = _voice(ranks, say, progress)
         folder = RunFolder(Path(ranks.from_main(lambda: str(run_folder.find(Path(path)).path))))
         before = _config_of(folder, ranks)
-        config = _settled(override(before, changes or {}), ranks.count)
+        config = _settled(override(before, changes or {}), ranks.count, voice.say)
         only = f"--resume goes on with the run's own settings; only {_resumable()} change"
         _check_loader(config, before)
         _check_continues(config, before, only)
@@ -149,6 +154,10 @@ def _go_on(
             checkpoint.newest(folder.checkpoints)  # nothing to go on from: say so before preparing
         if config.training.device != before.training.device:
             voice.say(f"note      begun on {before.training.device}: other devices round otherwise")
+        if config.training.compile != before.training.compile:
+            voice.say(
+                f"note      begun with --compile {before.training.compile}: alike to rounding"
+            )
         packed = _open(config, ranks, voice)
         trainer = _trainer(config, packed, folder, ranks)
         for problem in trainer.resume() if some or not restarted else []:
@@ -215,7 +224,8 @@ def _introduction(trainer: Trainer, packed: PictureSet, scaling: str) -> list[st
     device = parts.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
-    precision = "bf16" + units if parts.dtype == torch.bfloat16 else "fp32"
+    fp32 = "tf32" if config.training.precision == "tf32" and has_tf32(device) else "fp32"
+    precision = "bf16" + units if parts.dtype == torch.bfloat16 else fp32
     counts = [
         f"{name.replace('_', ' ')} {_parameters(network):,} parameters"
         for name, network in parts.networks.items()
@@ -228,6 +238,7 @@ def _introduction(trainer: Trainer, packed: PictureSet, scaling: str) -> list[st
         f"device    {where}, {torch.get_num_threads()} threads, {precision}, "
         f"operators {status().describe(device.type)}",
         *_ranks_line(trainer, scaling),
+        f"step      {parts.step.mode}",
         f"length    {trainer.total:,} steps of {trainer.batch}, "
         f"{trainer.total * trainer.batch / 1000:g} kimg"
         + (f", from step {trainer.done:,}" if trainer.done else ""),
@@ -264,16 +275,21 @@ def _parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _settled(config: RunConfig, ranks: int) -> RunConfig:
+def _settled(config: RunConfig, ranks: int, say: Say) -> RunConfig:
     """Replace what depends on this machine, folder and ranks by what it is here, for a resume."""
     device = choose_device(config.training.device)
-    dtype = choose_precision(config.training.precision, device)
+    precision = config.training.precision
+    if precision == "tf32" and not has_tf32(device):
+        say("note      --precision tf32 needs a CUDA GPU of compute capability 8.0; using fp32")
+    if precision == "auto":
+        dtype = choose_precision(precision, device)
+        precision = "bf16" if dtype == torch.bfloat16 else "fp32"
     weak = config.training.scaling == "weak"
     changes: dict[str, Any] = {
         "training.batch": config.training.batch * (ranks if weak else 1),
         "training.scaling": "strong",  # from now on the batch is that of all ranks
         "training.device": device.type,
-        "training.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "training.precision": precision,
     }
     path = Path(config.data.source).expanduser()
     if not is_name(config.data.source) and path.exists():

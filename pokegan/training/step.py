@@ -17,11 +17,47 @@ from pokegan.objectives.phases import Phase, StepInput
 Reduce = Callable[[str, Sequence[Tensor]], None]
 
 
+class StepRefusedError(Exception):
+    """A way to run steps does not work for this one. Nothing was changed.
+
+    Attributes:
+        part: what does not work: compile, capture, or optimiser.
+        reason: why.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part}: {reason}")
+        self.part = part
+        self.reason = reason
+
+
 class GradientObserver(Protocol):
     """Who looks at gradients between a phase's backward pass and its update."""
 
     def observe(self, name: str, network: nn.Module) -> None:
         """See the gradients of the network called `name`."""
+        ...
+
+
+class Step(Protocol):
+    """Runs training steps."""
+
+    @property
+    def mode(self) -> str:
+        """How, in words."""
+        ...
+
+    def __call__(
+        self, inputs: StepInput, number: int, observer: GradientObserver | None = None
+    ) -> Mapping[str, Tensor]:
+        """Run step `number` and return detached scalars to record, on the device.
+
+        The next step may write over them.
+        """
+        ...
+
+    def news(self) -> list[str]:
+        """Return what people should know since the last call."""
         ...
 
 
@@ -36,9 +72,12 @@ class EagerStep:
         device_type: cpu or cuda.
         noise: where the networks' noise layers get their numbers.
         adaptive: the augmentation that follows the discriminator's logits, if any.
-        reduce: gets a network's name and its gradients before they are used, and replaces them by
-            their means over the ranks; None for one rank.
+        reduce: makes gradients the mean over all ranks, in place: called for every network that a
+            phase updates, after its backward pass and before its update, with the network's name
+            and those of its parameters' gradients that there are, in the parameters' order.
     """
+
+    mode = "eager"
 
     def __init__(
         self,
@@ -75,6 +114,10 @@ class EagerStep:
             recorded.update(self.adaptive.recorded())
         return recorded
 
+    def news(self) -> list[str]:
+        """Return nothing: there is nothing to tell."""
+        return []
+
     def _run(
         self, phase: Phase, inputs: StepInput, observer: GradientObserver | None
     ) -> Mapping[str, Tensor]:
@@ -84,19 +127,22 @@ class EagerStep:
             result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:
             if self.reduce is not None:
-                parameters = self.networks[name].parameters()
-                self.reduce(name, [p.grad for p in parameters if p.grad is not None])
+                self.reduce(name, _gradients(self.networks[name]))
             if observer is not None:
                 observer.observe(name, self.networks[name])
             self.optimizers[name].step()
             self.optimizers[name].zero_grad(set_to_none=True)
             if phase.clip is not None:
-                _clip(self.networks[name], phase.clip)
+                clip(self.networks[name], phase.clip)
         return result.recorded
 
 
+def _gradients(network: nn.Module) -> list[Tensor]:
+    return [one.grad for one in network.parameters() if one.grad is not None]
+
+
 @torch.no_grad()
-def _clip(network: nn.Module, bound: float) -> None:
+def clip(network: nn.Module, bound: float) -> None:
     """Clamp the weights to [-bound, bound]: the Lipschitz constraint of arXiv 1701.07875."""
     parameters: list[Tensor] = list(network.parameters())
     torch._foreach_clamp_min_(parameters, -bound)

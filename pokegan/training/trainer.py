@@ -15,7 +15,7 @@ from pokegan.config import RunConfig
 from pokegan.errors import CheckpointError, DataError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.monitor.gradients import GradientFlow, GradientsWriter
-from pokegan.monitor.memory import peak_memory_bytes
+from pokegan.monitor.memory import peak_gpu_memory_bytes, peak_memory_bytes
 from pokegan.monitor.progress import Progress
 from pokegan.monitor.stats import StatsWriter
 from pokegan.monitor.tensorboard import TensorBoardWriter
@@ -99,6 +99,7 @@ class Trainer:
         self.histograms = Moments(self.total, MOMENTS_IN_TENSORBOARD)
         self.held_out: dict[str, float] = {}
         self.timing = Timing()
+        self.recorded = 0, 0.0  # pictures and seconds at the last record
 
     def resume(self) -> list[str]:
         """Take up the state of the newest checkpoint that can be read; return what was wrong.
@@ -154,6 +155,7 @@ class Trainer:
             )
             self._sample_if_due()
             self.timing.snapshot_and_reset()
+            self.recorded = self.done * self.batch, self.seconds
             try:
                 with self.ranks.watched():
                     stopped = self._loop(start, interruption)
@@ -272,6 +274,8 @@ class Trainer:
             self.sums.add(self.parts.step(inputs, self.done, observer))
             self.done += 1
             self.parts.ema.update(self.done * self.batch, self.batch)
+        for line in self.parts.step.news():
+            self.progress.write(f"note      {line}")
 
     def observe(self, name: str, network: torch.nn.Module) -> None:
         """Take a network's gradients, once for every line in the records."""
@@ -312,7 +316,11 @@ class Trainer:
             self.layers.write(self.done, images / 1000, observed)
             shares = self.timing.snapshot_and_reset()
             facts |= {f"share/{name}": value for name, value in shares.items()}
+            facts |= self._speed(images)
             facts["memory/peak_bytes"] = peak_memory_bytes()
+            gpu = peak_gpu_memory_bytes()
+            if gpu is not None:
+                facts["memory/peak_gpu_bytes"] = gpu
             self.stats.write(self.done, facts)
             shown = ("loss/", "score/", "penalty/", "augment/", "lr/", "gradient/", "held_out/")
             self.board.scalars(
@@ -320,6 +328,15 @@ class Trainer:
             )
             losses = {name: value for name, value in means.items() if name.startswith("loss/")}
             self.progress.update(images, losses)
+
+    def _speed(self, images: int) -> dict[str, float]:
+        """Return how fast pictures were seen since the last call, everything included."""
+        before, since = self.recorded
+        self.recorded = images, self.seconds
+        kimg, seconds = (images - before) / 1000, self.seconds - since
+        if not (kimg > 0 and seconds > 0):
+            return {}
+        return {"speed/images_per_s": 1000 * kimg / seconds, "speed/s_per_kimg": seconds / kimg}
 
     def _epoch(self) -> int:
         return self.done * self.batch // self.parts.source.count

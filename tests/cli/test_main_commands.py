@@ -185,6 +185,7 @@ def test_doctor_says_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "operators  CPU:" in told
+    assert "compile    auto: steps" in told
     assert "cache" in told
 
 

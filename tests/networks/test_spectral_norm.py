@@ -12,12 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from pokegan.config import NetworkConfig, RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
-from pokegan.networks.spectral_norm import (
-    from_torch_state,
-    spectral_norm_,
-    spectral_norms,
-    to_torch_state,
-)
+from pokegan.networks.spectral_norm import spectral_norm_, spectral_norms
+from pokegan.networks.spectral_state import from_torch_state, to_torch_state
 from pokegan.objectives.phases import StepInput
 from pokegan.ops import status
 from pokegan.training.build import build

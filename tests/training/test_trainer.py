@@ -86,6 +86,10 @@ def test_weights_change_and_statistics_are_written(tiny: RunConfig, tmp_path: Pa
         assert sum(value for key, value in record.items() if key.startswith("share/")) == (
             pytest.approx(1, abs=0.01)
         )
+        assert record["speed/images_per_s"] * record["speed/s_per_kimg"] == pytest.approx(1000)
+        assert record["memory/peak_bytes"] > 0
+    spent = sum(record["speed/s_per_kimg"] * 0.016 for record in records)
+    assert spent == pytest.approx(records[-1]["seconds"], rel=1e-4)
 
 
 def test_an_existing_folder_is_not_touched(tiny: RunConfig, tmp_path: Path) -> None:

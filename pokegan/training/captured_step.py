@@ -1,0 +1,121 @@
+"""A step captured as a whole in a CUDA graph: replayed with no Python between its kernels.
+
+The graph reads from buffers that stay where they are: pictures, sample indices, the step's number,
+learning rates, weights and the optimisers' state. Random numbers are counted from the step's
+number, which lives on the device, so every replay draws fresh ones.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pokegan.objectives.phases import StepInput
+from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.step import StepRefusedError
+from pokegan.training.whole_step import Due, Outcome
+
+WARM_UP = 2  # steps of each kind before its capture: they compile it and choose its kernels
+
+Run = Callable[[], Outcome]
+Replay = Callable[[], None]
+
+
+class Recorder(Protocol):
+    """Records what a function does on the device."""
+
+    def warm_up(self, run: Run) -> Outcome:
+        """Run `run` as it will be recorded."""
+        ...
+
+    def record(self, run: Run) -> tuple[Replay, Outcome]:
+        """Record `run` without running it; return what repeats it, and where its outcome will be.
+
+        Raises:
+            StepRefusedError: it cannot be recorded.
+        """
+        ...
+
+
+class CudaRecorder:
+    """Records CUDA graphs that share a memory pool, on a stream of their own.
+
+    Args:
+        device: of all that is recorded.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, run: Run) -> Outcome:
+        """Run `run` on the stream on which it will be captured."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            outcome = run()
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return outcome
+
+    def record(self, run: Run) -> tuple[Replay, Outcome]:
+        """Capture `run`, which does nothing yet; its replay runs on the current stream."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(
+                graph, self.pool, self.stream, capture_error_mode="thread_local"
+            ):  # another thread may be loading pictures
+                outcome = run()
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            raise StepRefusedError("capture", reason) from error
+        return graph.replay, outcome
+
+
+class CapturedStep(CompiledStep):
+    """Runs the first steps of each kind as they are, captures it, and replays it from then on.
+
+    Steps that warm up are steps of the training: no weight is changed for the capture's sake.
+
+    Args:
+        runner: runs the whole step, compiled or not.
+        recorder: on CUDA a `CudaRecorder`.
+    """
+
+    def __init__(self, runner: Runner, recorder: Recorder) -> None:
+        super().__init__(runner)
+        self.mode = "captured" if runner.backend is not None else "captured, not compiled"
+        self.recorder = recorder
+        self._buffers: tuple[Tensor, Tensor, Tensor] | None = None
+        self._warm: Counter[Due] = Counter()
+        self._recorded: dict[Due, tuple[Replay, Outcome]] = {}
+
+    def run(self, due: Due, inputs: StepInput) -> Outcome:
+        """Run the phases `due` on buffers that every step of theirs reads."""
+        buffers = self._filled((inputs.real, inputs.samples, inputs.step))
+
+        def run() -> Outcome:
+            return self.runner(due, *buffers)
+
+        if due not in self._recorded:
+            if self._warm[due] < WARM_UP:
+                self._warm[due] += 1
+                return self.recorder.warm_up(run)
+            self._recorded[due] = self.recorder.record(run)
+        replay, outcome = self._recorded[due]
+        replay()
+        return outcome
+
+    def forget(self) -> None:
+        """Drop what was compiled and captured."""
+        super().forget()
+        self._warm.clear()
+        self._recorded.clear()
+
+    def _filled(self, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        if self._buffers is None:
+            self._buffers = (given[0].clone(), given[1].clone(), given[2].clone())
+        else:
+            for buffer, tensor in zip(self._buffers, given, strict=True):
+                buffer.copy_(tensor)
+        return self._buffers

@@ -1,0 +1,165 @@
+"""A whole training step as one function of tensors: what a compiler or a recorder is given.
+
+All phases, their updates, the noise and the adaptive augmentation are in it. What runs is fixed
+while it is traced, by which phases are due.
+"""
+
+import itertools
+import types
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pokegan.augment import AdaptiveAugment
+from pokegan.networks.noise import CountedNoise
+from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
+from pokegan.objectives.phases import Phase, StepInput
+from pokegan.training.adam_update import AdamUpdate
+from pokegan.training.step import GradientObserver, Reduce, clip
+
+Gradients = list[Tensor | None]
+Outcome = tuple[dict[str, Tensor], list[Gradients]]
+Traceable = Callable[[Tensor, Tensor, Tensor], Outcome]
+Due = tuple[int, ...]  # indices of the phases that run in a step: each choice is a trace of its own
+
+
+class WholeStep:
+    """What `EagerStep` does, without Python between the tensors.
+
+    Args are those of `EagerStep`, on one device.
+
+    Raises:
+        StepRefusedError: an optimiser is no fused Adam.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        phases: Sequence[Phase],
+        autocast: bool,
+        device: torch.device,
+        noise: Sequence[CountedNoise] = (),
+        adaptive: AdaptiveAugment | None = None,
+        reduce: Reduce | None = None,
+    ) -> None:
+        self.networks = networks
+        self.phases = phases
+        self.autocast = autocast
+        self.device = device
+        self.noise = noise
+        self.adaptive = adaptive
+        self.reducer = None if reduce is None else _Reducer(reduce)
+        self.updates = {name: AdamUpdate(one) for name, one in optimizers.items()}
+        self.norms = {name: spectral_norms(network) for name, network in networks.items()}
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
+        self._left: dict[Due, tuple[bool, ...]] = {}
+
+    def prepare(self, number: int) -> tuple[Due, bool]:
+        """Get ready for step `number`; return what is due in it, and whether traces are stale."""
+        stale = [update.prepare() for update in self.updates.values()]
+        for norm in self._all_norms():
+            norm.enter_step()
+        due = (i for i, phase in enumerate(self.phases) if (number + 1) % phase.every == 0)
+        return tuple(due), any(stale)
+
+    def function(self, due: Due) -> Traceable:
+        """Return the step of `due`: (real, samples, step) as in `StepInput` to its outcome.
+
+        The outcome is the detached scalars to record, and for every update of `updated` the
+        gradients of its network's parameters.
+        """
+
+        def run(real: Tensor, samples: Tensor, step: Tensor) -> Outcome:
+            return self._run(due, StepInput(real, samples, step, anchor=self.anchor))
+
+        # A code object of its own: torch.compile counts the compilations of each.
+        code = run.__code__.replace(co_name=f"step_{'_'.join(map(str, due))}")
+        return types.FunctionType(code, globals(), code.co_name, None, run.__closure__)
+
+    def finish(self, due: Due) -> None:
+        """Note what a run of `due` left behind; also after a replay, which runs no Python."""
+        left = self._left.setdefault(due, tuple(norm.left for norm in self._all_norms()))
+        for norm, current in zip(self._all_norms(), left, strict=True):
+            norm.leave_step(current)
+
+    def abandon(self) -> None:
+        """Undo `prepare` for a step that was traced but not run."""
+        for norm in self._all_norms():
+            norm.leave_step(True)
+
+    def show(self, observer: GradientObserver, due: Due, outcome: Outcome) -> None:
+        """Let `observer` see the gradients of a step, whose update is done by now."""
+        names = [name for place in due for name in self.phases[place].updates]
+        for name, gradients in zip(names, outcome[1], strict=True):
+            parameters = self.updates[name].parameters
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            observer.observe(name, self.networks[name])
+            for parameter in parameters:
+                parameter.grad = None
+
+    def _all_norms(self) -> list[SpectralNorm]:
+        return list(itertools.chain.from_iterable(self.norms.values()))
+
+    def _run(self, due: Due, inputs: StepInput) -> Outcome:
+        for norm in self._all_norms():
+            norm.begin_step()
+        for noise in self.noise:
+            noise.begin(inputs.step, inputs.samples)
+        recorded: dict[str, Tensor] = {}
+        gradients: list[Gradients] = []
+        for place in due:
+            recorded.update(self._run_phase(self.phases[place], inputs, gradients))
+        if self.adaptive is not None:
+            self.adaptive.update(inputs.samples.shape[0])
+            recorded.update(self.adaptive.recorded())
+        for norm in self._all_norms():
+            norm.end_step()
+        return recorded, gradients
+
+    def _run_phase(
+        self, phase: Phase, inputs: StepInput, gradients: list[Gradients]
+    ) -> Mapping[str, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            result = phase.loss(inputs)
+        parameters = [p for name in phase.updates for p in self.updates[name].parameters]
+        found: Gradients = list(torch.autograd.grad(result.loss, parameters, allow_unused=True))
+        with torch.no_grad():
+            for name in phase.updates:
+                count = len(self.updates[name].parameters)
+                own, found = found[:count], found[count:]
+                self._update(name, own, phase.clip)
+                gradients.append(own)
+        return result.recorded
+
+    def _update(self, name: str, gradients: Gradients, bound: float | None) -> None:
+        if self.reducer is not None:
+            given = [gradient for gradient in gradients if gradient is not None]
+            torch.ops.pokegan.reduce_gradients(given, name, self.reducer.number)
+        self.updates[name](gradients)
+        if bound is not None:
+            clip(self.networks[name], bound)
+        for norm in self.norms[name]:
+            norm.written()
+
+
+class _Reducer:
+    """A number for a callable, by which an operator finds it."""
+
+    def __init__(self, reduce: Reduce) -> None:
+        self.reduce = reduce
+        self.number = next(_numbers)
+        _reducers[self.number] = self
+
+
+_numbers = itertools.count()
+_reducers: "weakref.WeakValueDictionary[int, _Reducer]" = weakref.WeakValueDictionary()
+
+
+@torch.library.custom_op("pokegan::reduce_gradients", mutates_args=("gradients",))
+def _reduce_gradients(gradients: list[Tensor], network: str, number: int) -> None:
+    """Call the reducer of that number: no compiler looks into it, a recorder sees its kernels."""
+    _reducers[number].reduce(network, gradients)

@@ -1,0 +1,205 @@
+"""A captured step: on the CPU with a tape of operators in place of a CUDA graph, on a GPU with one.
+
+Like a graph, a tape repeats operators on the tensors that it saw and runs no Python of the step:
+whatever the step keeps on the host stands still in a replay.
+"""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pokegan.config import RunConfig, override
+from pokegan.data.packed import PackedImages
+from pokegan.objectives.phases import StepInput
+from pokegan.training.build import Parts, build
+from pokegan.training.captured_step import WARM_UP, CapturedStep
+from pokegan.training.compiled_step import Runner
+from pokegan.training.step import EagerStep, StepRefusedError
+from pokegan.training.whole_step import Outcome, WholeStep
+
+Narrow = Callable[..., RunConfig]
+RECIPES = [
+    ("hpml", {}),
+    ("gan-pokemon-sngan", {"objective.loss": "hinge", "objective.discriminator_steps": 2}),
+    ("gan-pokemon-sngan", {"objective.r1": 1.0, "objective.r1_every": 3}),
+    ("gan-pokemon-dcgan", {"objective.loss": "wgan-gp", "objective.discriminator_steps": 2}),
+    ("aegan", {}),
+    ("house-dcgan", {"objective.ada_target": 0.6}),
+]
+
+
+class Tape(TorchDispatchMode):
+    """Notes every operator with the tensors that it was given and those that it made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Callable[[], Any], list[Tensor]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.calls.append((functools.partial(func, *args, **(kwargs or {})), made))
+        return result
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for call, made in self.calls:
+            again = [leaf for leaf in tree_leaves(call()) if isinstance(leaf, Tensor)]
+            for tensor, value in zip(made, again, strict=True):
+                if tensor.data_ptr() != value.data_ptr():
+                    tensor.detach().copy_(value)
+
+
+class TapeRecorder:
+    """Records on a tape. It must run what it records, so that the first replay does nothing."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def warm_up(self, run: Callable[[], Outcome]) -> Outcome:
+        return run()
+
+    def record(self, run: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
+        tape = Tape()
+        with tape:
+            outcome = run()
+        done = False
+
+        def replay() -> None:
+            nonlocal done
+            if done:
+                self.replays += 1
+                tape.replay()
+            done = True
+
+        return replay, outcome
+
+
+def whole_of(parts: Parts) -> WholeStep:
+    eager = parts.step
+    assert isinstance(eager, EagerStep)
+    arguments = (eager.networks, eager.optimizers, eager.phases, eager.autocast)
+    return WholeStep(*arguments, parts.device, eager.noise, eager.adaptive, eager.reduce)
+
+
+def step_inputs(parts: Parts, batch: int, number: int) -> StepInput:
+    real = parts.source.batch(number * batch, batch)
+    step = torch.full((), number, dtype=torch.int64, device=parts.device)
+    return StepInput(real.images, real.samples, step)
+
+
+@pytest.mark.parametrize(("recipe", "changes"), RECIPES)
+def test_replays_equal_eager_steps(narrow: Narrow, recipe: str, changes: dict[str, Any]) -> None:
+    """Fresh random numbers, a falling learning rate and lazy phases, all in replays."""
+    config = narrow(recipe, changes)
+    packed = PackedImages.open(config.data.source)
+    eager, captured = build(config, packed), build(config, packed)
+    recorder = TapeRecorder()
+    step = CapturedStep(Runner(whole_of(captured), backend=None), recorder)
+    for number in range(9):
+        for parts in (eager, captured):
+            for optimizer in parts.optimizers.values():
+                optimizer.param_groups[0]["lr"] = 1e-3 / (number + 1)
+        wanted = eager.step(step_inputs(eager, 4, number), number)
+        found = step(step_inputs(captured, 4, number), number)
+        assert wanted.keys() == found.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+    assert recorder.replays > 0
+    for name, network in eager.networks.items():
+        state = captured.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            assert torch.equal(state[key], value), key
+        adams = [parts.optimizers[name].state_dict()["state"] for parts in (eager, captured)]
+        for index, own in adams[0].items():
+            assert all(torch.equal(value, adams[1][index][key]) for key, value in own.items())
+
+
+def test_a_loaded_optimiser_is_recorded_anew(narrow: Narrow) -> None:
+    config = narrow("hpml")
+    parts = build(config, PackedImages.open(config.data.source))
+    step = CapturedStep(Runner(whole_of(parts), backend=None), TapeRecorder())
+    for number in range(WARM_UP + 2):
+        step(step_inputs(parts, 4, number), number)
+    for optimizer in parts.optimizers.values():
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for number in range(2 * (WARM_UP + 2)):
+        step(step_inputs(parts, 4, number), number)
+    counts = [
+        float(own["step"])
+        for one in parts.optimizers.values()
+        for own in one.state_dict()["state"].values()
+    ]
+    assert set(counts) == {3.0 * (WARM_UP + 2)}
+
+
+def test_what_cannot_be_recorded_is_not_half_done(narrow: Narrow) -> None:
+    class Refusing(TapeRecorder):
+        def record(self, run):
+            raise StepRefusedError("capture", "not here")
+
+    config = narrow("gan-pokemon-sngan")
+    packed = PackedImages.open(config.data.source)
+    eager, captured = build(config, packed), build(config, packed)
+    step = CapturedStep(Runner(whole_of(captured), backend=None), Refusing())
+    for number in range(WARM_UP + 2):
+        eager.step(step_inputs(eager, 4, number), number)
+        if number < WARM_UP:
+            step(step_inputs(captured, 4, number), number)
+            continue
+        if number == WARM_UP:
+            with pytest.raises(StepRefusedError, match="not here"):
+                step(step_inputs(captured, 4, number), number)
+        captured.step(step_inputs(captured, 4, number), number)
+    for name, network in eager.networks.items():
+        state = captured.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            assert torch.equal(state[key], value), key
+
+
+MUST_SHOW = [
+    ("hpml", {}),
+    ("gan-pokemon-sngan", {"objective.loss": "hinge"}),
+    ("gan-pokemon-dcgan", {"objective.loss": "wgan-gp"}),
+    ("aegan", {}),
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(("recipe", "changes"), MUST_SHOW)
+def test_fifty_captured_steps_equal_eager_ones(
+    narrow: Narrow, recipe: str, changes: dict[str, Any]
+) -> None:
+    """In float32; in replays nothing may wait for the device."""
+    config = override(narrow(recipe, changes), {"training.device": "cuda"})
+    packed = PackedImages.open(config.data.source)
+    eager = build(override(config, {"training.compile": "off"}), packed)
+    captured = build(override(config, {"training.compile": "on"}), packed)
+    for number in range(50):
+        given = [step_inputs(parts, 4, number) for parts in (eager, captured)]
+        wanted = eager.step(given[0], number)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error" if number > 30 else "default")
+        try:
+            found = captured.step(given[1], number)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for name, value in wanted.items():
+            if name.startswith("loss/"):
+                torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    assert captured.step.mode == "captured"
+    assert captured.step.news() == []
+    for name, network in eager.networks.items():
+        weights = [
+            torch.cat([p.flatten() for p in net.parameters()])
+            for net in (network, captured.networks[name])
+        ]
+        assert (weights[0] - weights[1]).norm() < 1e-4 * weights[0].norm()

@@ -1,0 +1,164 @@
+"""The compiled step against the eager one, and what happens where a step does not compile."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from pokegan.config import RunConfig, override
+from pokegan.data.packed import PackedImages
+from pokegan.objectives.phases import Phase, PhaseResult, StepInput
+from pokegan.training.build import Parts, build
+from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.modes import FallingBack, Way, build_step
+from pokegan.training.session import resume, train
+from pokegan.training.step import EagerStep, StepRefusedError
+from pokegan.training.whole_step import WholeStep
+
+Narrow = Callable[..., RunConfig]
+COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+CASES = [  # (recipe, changes, backend): one is compiled to machine code, the others to operators
+    ("hpml", {}, "inductor"),
+    ("gan-pokemon-sngan", {"objective.loss": "hinge"}, "aot_eager"),
+    ("gan-pokemon-sngan", {"objective.r1": 1.0, "objective.r1_every": 2}, "aot_eager"),
+    ("gan-pokemon-dcgan", {"objective.loss": "wgan-gp", "objective.discriminator_steps": 2},
+     "aot_eager"),
+]  # fmt: skip
+
+
+def compiled_step(parts: Parts, backend: str | None) -> CompiledStep:
+    eager = parts.step
+    assert isinstance(eager, EagerStep)
+    arguments = (eager.networks, eager.optimizers, eager.phases, eager.autocast)
+    whole = WholeStep(*arguments, parts.device, eager.noise, eager.adaptive, eager.reduce)
+    return CompiledStep(Runner(whole, backend))
+
+
+def given(parts: Parts, number: int) -> StepInput:
+    real = parts.source.batch(number * 4, 4)
+    return StepInput(real.images, real.samples, torch.tensor(number))
+
+
+def weights(parts: Parts, name: str) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in parts.networks[name].parameters()])
+
+
+@pytest.mark.parametrize(("recipe", "changes", "backend"), CASES)
+def test_equals_the_eager_step(
+    narrow: Narrow, recipe: str, changes: dict[str, Any], backend: str
+) -> None:
+    if backend == "inductor" and COMPILER is None:
+        pytest.skip("there is no C++ compiler (CXX, g++)")
+    config = narrow(recipe, changes)
+    packed = PackedImages.open(config.data.source)
+    eager, compiled = build(config, packed), build(config, packed)
+    step = compiled_step(compiled, backend)
+    for number in range(4):
+        for parts in (eager, compiled):
+            for optimizer in parts.optimizers.values():
+                optimizer.param_groups[0]["lr"] = 1e-3 / (number + 1)
+        wanted = eager.step(given(eager, number), number)
+        found = step(given(compiled, number), number)
+        assert wanted.keys() == found.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    for name in eager.networks:
+        apart = (weights(eager, name) - weights(compiled, name)).norm()
+        assert apart < 1e-5 * weights(eager, name).norm()
+
+
+def impatient(inputs: StepInput) -> PhaseResult:
+    """A loss that waits for the device, which no graph can hold."""
+    loss = inputs.real.sum() * 0
+    return PhaseResult(loss * float(loss.item()), {})
+
+
+def test_what_does_not_compile_is_told_once_and_goes_on_eager(narrow: Narrow) -> None:
+    config = narrow("gan-pokemon-sngan")
+    packed = PackedImages.open(config.data.source)
+    reference, parts = build(config, packed), build(config, packed)
+    assert isinstance(parts.step, EagerStep)
+    phases = [*parts.step.phases]
+    broken = Phase("broken", (), impatient, every=1)
+    step = build_step("on", parts.device, parts.networks, parts.optimizers, [broken, *phases],
+                      False, parts.step.noise)  # fmt: skip
+    assert step.mode == "compiled"
+    assert isinstance(step, FallingBack)
+    eager = EagerStep(parts.networks, parts.optimizers, phases, False, "cpu", parts.step.noise)
+    step._ways[-1] = Way(frozenset(), lambda: eager)
+    for number in range(3):
+        wanted = reference.step(given(reference, number), number)
+        found = step(given(parts, number), number)
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    (line,) = step.news()
+    assert line.startswith("compile: ")
+    assert line.endswith("; steps go on eager")
+    assert step.news() == []
+    assert step.mode == "eager"
+    for name in reference.networks:
+        assert torch.equal(weights(reference, name), weights(parts, name))
+
+
+def test_ways_that_need_what_is_missing_are_passed_over() -> None:
+    tried: list[str] = []
+
+    class Told:
+        def __init__(self, mode: str, part: str | None = None) -> None:
+            self.mode, self.part = mode, part
+
+        def __call__(self, inputs: Any, number: int, observer: Any = None) -> dict[str, Any]:
+            tried.append(self.mode)
+            if self.part is not None:
+                raise StepRefusedError(self.part, "none here")
+            return {}
+
+        def news(self) -> list[str]:
+            return []
+
+    step = FallingBack(
+        [
+            Way(frozenset({"compile", "capture"}), lambda: Told("both", "compile")),
+            Way(frozenset({"capture"}), lambda: Told("captured", "capture")),
+            Way(frozenset({"compile"}), lambda: Told("compiled")),
+            Way(frozenset(), lambda: Told("eager")),
+        ]
+    )
+    inputs = StepInput(torch.zeros(1), torch.zeros(1), torch.zeros(()))
+    assert [step(inputs, number) for number in range(2)] == [{}, {}]
+    assert tried == ["both", "captured", "eager", "eager"]
+    assert step.news() == [
+        "compile: none here; steps go on captured",
+        "capture: none here; steps go on eager",
+    ]
+
+
+def test_the_setting_chooses(narrow: Narrow) -> None:
+    modes = {}
+    for wanted in ("auto", "on", "off"):
+        config = narrow("hpml", {"training.compile": wanted})
+        modes[wanted] = build(config, PackedImages.open(config.data.source)).step.mode
+    assert modes == {"auto": "eager", "on": "compiled", "off": "eager"}
+
+
+def test_a_run_is_resumed_in_another_mode(
+    narrow: Narrow, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """On a Python that torch.compile does not know: the run says so and goes on eagerly."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("torch.compile is not supported on Python 3.99")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    config = narrow("gan-pokemon-sngan", {"length.steps": 2, "output.log_every": 1})
+    train(config, tmp_path / "run")
+    said: list[str] = []
+    run = resume(tmp_path / "run", {"length.steps": 4, "training.compile": "on"}, said.append)
+    whole = train(override(config, {"length.steps": 4}), tmp_path / "whole")
+    assert any("begun with --compile auto" in line for line in said)
+    assert "step      compiled" in said
+    assert run.weights.read_bytes() == whole.weights.read_bytes()
+    note = "compile: torch.compile is not supported on Python 3.99; steps go on eager"
+    assert capsys.readouterr().err.count(note) == 1

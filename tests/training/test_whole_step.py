@@ -1,0 +1,185 @@
+"""A whole step as one function of tensors, run as it is: the same bits as the eager step."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pokegan import recipes
+from pokegan.config import RunConfig
+from pokegan.data.packed import PackedImages
+from pokegan.objectives.phases import StepInput
+from pokegan.training.build import Parts
+from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.growth import Growth
+from pokegan.training.step import EagerStep, StepRefusedError
+from pokegan.training.whole_step import WholeStep
+
+Narrow = Callable[..., RunConfig]
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in recipes.RECIPES),
+    ("gan-pokemon-dcgan", {"objective.loss": "wgan-gp", "objective.discriminator_steps": 2}),
+    ("gan-pokemon-dcgan", {"objective.loss": "wgan", "objective.discriminator_steps": 2}),
+    ("gan-pokemon-dcgan", {"objective.loss": "ragan"}),
+    ("gan-pokemon-sngan", {"objective.loss": "hinge", "objective.discriminator_steps": 2}),
+    ("gan-pokemon-sngan", {"objective.r1": 1.0, "objective.r1_every": 2}),
+    ("gan-pokemon-sngan", {"objective.r1": 1.0, "training.precision": "bf16"}),
+    ("hpml", {"objective.r1": 1.0}),
+    ("gan-pokemon-resnet", {"objective.loss": "r3gan"}),
+    ("house-dcgan", {"objective.ada_target": 0.6}),
+    ("house-dcgan", {"objective.diff_augment": "colour,translation,cutout"}),
+]
+
+
+def parts_of(config: RunConfig) -> Parts:
+    growth = Growth(config, PackedImages.open(config.data.source))
+    return growth.build(1 if config.schedule.stages else 0)
+
+
+def whole_of(parts: Parts) -> WholeStep:
+    eager = parts.step
+    assert isinstance(eager, EagerStep)
+    return WholeStep(
+        eager.networks,
+        eager.optimizers,
+        eager.phases,
+        eager.autocast,
+        parts.device,
+        eager.noise,
+        eager.adaptive,
+        eager.reduce,
+    )
+
+
+def inputs_of(parts: Parts, batch: int, number: int) -> StepInput:
+    real = parts.source.batch(number * batch, batch)
+    step = torch.full((), number, dtype=torch.int64, device=parts.device)
+    return StepInput(real.images, real.samples, step)
+
+
+def state_of(parts: Parts) -> dict[str, Tensor]:
+    """Everything that a checkpoint holds of networks, optimisers and augmentation."""
+    state = {}
+    for name, network in parts.networks.items():
+        state |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        for index, own in parts.optimizers[name].state_dict()["state"].items():
+            state |= {f"{name}.adam.{index}.{key}": value for key, value in own.items()}
+    if parts.adaptive is not None:
+        state |= {f"ada.{key}": value for key, value in parts.adaptive.state_dict().items()}
+    return {key: value.clone() for key, value in state.items()}
+
+
+def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert torch.equal(value, other[key]), key
+
+
+@pytest.mark.parametrize(("recipe", "changes"), CASES)
+def test_equals_the_eager_step(narrow: Narrow, recipe: str, changes: dict[str, Any]) -> None:
+    config = narrow(recipe, changes)
+    eager, whole = parts_of(config), parts_of(config)
+    step = CompiledStep(Runner(whole_of(whole), backend=None))
+    for number in range(3):
+        for parts in (eager, whole):
+            for optimizer in parts.optimizers.values():
+                optimizer.param_groups[0]["lr"] = 1e-3 / (number + 1)
+        wanted = eager.step(inputs_of(eager, 4, number), number)
+        found = step(inputs_of(whole, 4, number), number)
+        assert_same_bits(dict(wanted), dict(found))
+    assert_same_bits(state_of(eager), state_of(whole))
+
+
+@pytest.mark.parametrize("recipe", ["hpml", "gan-pokemon-sngan"])
+def test_modes_take_turns(narrow: Narrow, recipe: str) -> None:
+    """A run resumed in another mode: optimisers, spectral norms and noise go on where they were."""
+    config = narrow(recipe)
+    eager, mixed = parts_of(config), parts_of(config)
+    step = CompiledStep(Runner(whole_of(mixed), backend=None))
+    for number in range(5):
+        eager.step(inputs_of(eager, 4, number), number)
+        run = step if number % 2 else mixed.step
+        run(inputs_of(mixed, 4, number), number)
+    assert_same_bits(state_of(eager), state_of(mixed))
+
+
+def test_a_loaded_state_is_taken_up(narrow: Narrow) -> None:
+    config = narrow("gan-pokemon-sngan")
+    parts = parts_of(config)
+    step = CompiledStep(Runner(whole_of(parts), backend=None))
+    step(inputs_of(parts, 4, 0), 0)
+    saved = {
+        name: copy.deepcopy((network.state_dict(), parts.optimizers[name].state_dict()))
+        for name, network in parts.networks.items()
+    }
+    step(inputs_of(parts, 4, 1), 1)
+    wanted = state_of(parts)
+    for name, (network, optimizer) in saved.items():
+        parts.networks[name].load_state_dict(network)
+        parts.optimizers[name].load_state_dict(optimizer)
+    step(inputs_of(parts, 4, 1), 1)
+    assert_same_bits(wanted, state_of(parts))
+
+
+class Norms:
+    """The Euclidean norms of the gradients that it is shown, in the order of its calls."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, list[float]]] = []
+
+    def observe(self, name: str, network: nn.Module) -> None:
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        self.seen.append((name, [float(gradient.norm()) for gradient in gradients]))
+
+
+def test_an_observer_sees_the_eager_gradients(narrow: Narrow) -> None:
+    config = narrow("gan-pokemon-sngan", {"objective.r1": 1.0, "objective.r1_every": 2})
+    eager, whole = parts_of(config), parts_of(config)
+    step = CompiledStep(Runner(whole_of(whole), backend=None))
+    seen = Norms(), Norms()
+    for number in range(2):
+        eager.step(inputs_of(eager, 4, number), number, seen[0])
+        step(inputs_of(whole, 4, number), number, seen[1])
+    assert [name for name, _ in seen[0].seen] == [
+        *("discriminator", "generator"),
+        *("discriminator", "discriminator", "generator"),
+    ]
+    assert seen[0].seen == seen[1].seen
+    assert all(p.grad is None for p in whole.networks["discriminator"].parameters())
+
+
+@pytest.mark.parametrize("backend", [None, "aot_eager"])
+def test_gradients_are_reduced_before_the_update(narrow: Narrow, backend: str | None) -> None:
+    """Halving them where the optimiser's step is in proportion changes the step by half."""
+    calls: list[tuple[str, int]] = []
+
+    def halve(name: str, gradients: Sequence[Tensor]) -> None:
+        calls.append((name, len(gradients)))
+        torch._foreach_mul_(list(gradients), 0.5)
+
+    moved = []
+    for reduce in (None, halve):
+        parts = parts_of(narrow("house-dcgan"))
+        assert isinstance(parts.step, EagerStep)
+        parts.step.reduce = reduce
+        for optimizer in parts.optimizers.values():
+            optimizer.param_groups[0].update(betas=(0.0, 0.0), eps=1e6, lr=1e6)
+        before = [p.detach().clone() for p in parts.networks["discriminator"].parameters()]
+        CompiledStep(Runner(whole_of(parts), backend))(inputs_of(parts, 4, 0), 0)
+        after = parts.networks["discriminator"].parameters()
+        moved.append([p.detach() - q for p, q in zip(after, before, strict=True)])
+    for all_of_it, half in zip(*moved, strict=True):
+        torch.testing.assert_close(half, 0.5 * all_of_it, rtol=1e-3, atol=1e-7)
+    counts = {n: len(list(net.parameters())) for n, net in parts.networks.items()}
+    assert calls == [(name, counts[name]) for name in ("discriminator", "generator")]
+
+
+def test_another_optimiser_is_refused(narrow: Narrow) -> None:
+    parts = parts_of(narrow("house-dcgan"))
+    weights = parts.networks["generator"].parameters()
+    parts.optimizers["generator"] = torch.optim.SGD(weights, lr=0.1)
+    with pytest.raises(StepRefusedError, match="SGD"):
+        whole_of(parts)
