@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 import pokegan
-from pokegan.cli import data, doctor, generate, recipes, train
+from pokegan.cli import data, doctor, evaluate, generate, recipes, train
 from pokegan.errors import PokeganError
 
 INTERRUPTED = 130
@@ -66,6 +66,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands: Commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     train.add_parser(commands, common, arguments)
     generate.add_parser(commands, common)
+    evaluate.add_parser(commands, common)
     data.add_parser(commands, common)
     recipes.add_parser(commands, common)
     doctor.add_parser(commands, common)

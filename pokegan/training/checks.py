@@ -4,9 +4,10 @@ import dataclasses
 
 from torch import nn
 
-from pokegan.config import ObjectiveConfig, RunConfig, settings
+from pokegan.config import ObjectiveConfig, OutputConfig, RunConfig, settings
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
+from pokegan.metrics.features import require
 from pokegan.objectives.losses import LOSSES
 from pokegan.objectives.settings import Traits, penalties
 from pokegan.objectives.settings import check as check_loss
@@ -21,6 +22,7 @@ def check(config: RunConfig) -> None:
     """Raise ConfigError for what can be known to be wrong before any picture is touched."""
     choose_device(config.training.device)
     build_schedule(config.schedule)
+    _check_metrics(config)
     if config.data.shift >= config.data.size:
         raise ConfigError(
             f"--shift {config.data.shift}: less than --size {config.data.size} is wanted"
@@ -45,6 +47,21 @@ def check_pictures(config: RunConfig, packed: PackedImages) -> None:
         raise ConfigError(
             f"--holdout {held_out}: of {len(packed)} pictures at least 2 must stay to train on"
         )
+
+
+def _check_metrics(config: RunConfig) -> None:
+    """Refuse what measuring would fail for in the middle of a run."""
+    output = config.output
+    if output.metrics_every > 0:
+        require(output.metrics_features)
+        return
+    plain = OutputConfig()
+    for name in ("metrics_samples", "metrics_features", "best_by"):
+        if getattr(output, name) != getattr(plain, name):
+            flag = name.replace("_", "-")
+            raise ConfigError(
+                f"--{flag} {getattr(output, name)} has no effect without --metrics-every"
+            )
 
 
 def _check_idle(config: RunConfig) -> None:

