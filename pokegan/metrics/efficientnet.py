@@ -38,8 +38,8 @@ class EfficientNetLite2:
     """Features of pictures: the 1280 channels before the classifier, averaged over the picture.
 
     Args:
-        device: where the network runs.
-        dtype: of its arithmetic; bfloat16 where that is fast. The average is float32.
+        device: where the network runs, in float32: numbers must not depend on what a processor is
+            fast at (bfloat16 moves the Fréchet distance of blurred pictures by 4 %).
         size: of its input, px.
 
     Raises:
@@ -48,30 +48,28 @@ class EfficientNetLite2:
 
     name = "efficientnet-lite2"
     dimensions = FEATURES
-    batch = 64
+    batch = 32
 
     def __init__(
         self,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
         size: int = SIZE,
     ) -> None:
         path = weights_path()
         network = load_network(path)
         _fold_normalisation(network)
-        self.network = network.to(device, dtype, memory_format=torch.channels_last)
-        self.device, self.dtype, self.size = torch.device(device), dtype, size
-        kind = str(dtype).removeprefix("torch.")
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.device, self.size = torch.device(device), size
         digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-        self.identity = f"{self.name}-{digest}-{size}px-{kind}-resize{VERSION}"
+        self.identity = f"{self.name}-{digest}-{size}px-resize{VERSION}"
 
     @torch.inference_mode()
     def __call__(self, pictures: NDArray[np.uint8]) -> Tensor:
         """Return [N, 1280] float32 on the CPU, of pictures [N, H, W, 3] uint8."""
         images = (resize(as_floats(pictures, self.device), self.size) - MEAN) / DEVIATION
-        images = images.to(self.dtype, memory_format=torch.channels_last)
-        maps = self.network.forward_features(images)  # [N, 1280, size / 32, size / 32]
-        return maps.float().mean(dim=(2, 3)).cpu()
+        images = images.contiguous(memory_format=torch.channels_last)
+        maps: Tensor = self.network.forward_features(images)  # [N, 1280, size / 32, size / 32]
+        return maps.mean(dim=(2, 3)).cpu()
 
 
 def weights_path() -> Path:

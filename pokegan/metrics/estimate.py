@@ -39,7 +39,8 @@ def bootstrap_mean(scores: Tensor, seed: int, resamples: int = RESAMPLES) -> Est
 def share(flags: Tensor) -> Estimate:
     """Return how many of flags [N] are set, as a share, with Wilson's score interval (1927).
 
-    Unlike a bootstrap it says something where none or all are set.
+    Unlike a bootstrap it says something where none or all are set. Flags between 0 and 1 are means
+    of several, and the interval is wider than need be.
     """
     count = len(flags)
     found = float(flags.double().mean())

@@ -110,9 +110,9 @@ def _neighbourhood(real: Digest, fake: Digest, seed: int) -> dict[str, Estimate]
     seen = manifold(real.features, fake.features)
     return {
         "precision": share(seen.precision),
-        "recall": bootstrap_mean(seen.recall, seed),
+        "recall": share(seen.recall),
         "density": bootstrap_mean(seen.density, seed),
-        "coverage": bootstrap_mean(seen.coverage, seed),
+        "coverage": share(seen.coverage),
         "feature_spread": Estimate(seen.spread),
         "pixel_spread": Estimate(spread(coarse(real.thumbnails)[0], coarse(fake.thumbnails)[0])),
     }

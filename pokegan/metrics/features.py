@@ -59,14 +59,13 @@ class PyramidFeatures:
 
 
 def build_features(
-    name: str, device: torch.device, fast_bfloat16: bool, inception_weights: Path | None = None
+    name: str, device: torch.device, inception_weights: Path | None = None
 ) -> Features:
     """Return the source of features called `name`.
 
     Args:
         name: one of `NAMES`.
         device: where its network runs.
-        fast_bfloat16: whether the device multiplies bfloat16 faster; EfficientNet then uses it.
         inception_weights: a file, in place of the download.
 
     Raises:
@@ -77,7 +76,7 @@ def build_features(
             f"--inception-weights {inception_weights} has no effect without --features inception"
         )
     if name == "efficientnet-lite2":
-        return EfficientNetLite2(device, torch.bfloat16 if fast_bfloat16 else torch.float32)
+        return EfficientNetLite2(device)
     if name == "inception":
         return Inception(inception_weights, device)
     if name == "pyramid":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pokegan.metrics.estimate import Estimate
+from pokegan.metrics.rows import pieces
 
 _ROWS = 2048  # of features turned to float64 at a time
 GROUPS = 24
@@ -47,7 +48,7 @@ def fit(features: Tensor) -> Gaussian:
         raise ValueError(f"a covariance of {count} pictures")
     mean = _mean(features)
     factor = torch.empty(0, dimensions, dtype=torch.float64, device=features.device)
-    for rows in features.split(_ROWS):
+    for rows in pieces(features, _ROWS):
         factor = torch.cat([factor, rows.double() - mean])
         if len(factor) > dimensions:
             factor = torch.linalg.qr(factor, mode="r").R
@@ -145,6 +146,6 @@ class _Parts:
 
 def _mean(features: Tensor) -> Tensor:
     """Return the mean [D] float64 of features [N, D] of any float type."""
-    return torch.stack([rows.double().sum(dim=0) for rows in features.split(_ROWS)]).sum(
+    return torch.stack([rows.double().sum(dim=0) for rows in pieces(features, _ROWS)]).sum(
         dim=0
     ) / len(features)

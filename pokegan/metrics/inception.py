@@ -52,7 +52,7 @@ class Inception:
             raise _unusable(path, error) from None
         self.network = network.to(device)
         self.device = torch.device(device)
-        self.identity = f"{self.name}-2015-{SIZE}px-float32-resize{VERSION}"
+        self.identity = f"{self.name}-2015-{SIZE}px-resize{VERSION}"
 
     @torch.inference_mode()
     def __call__(self, pictures: NDArray[np.uint8]) -> Tensor:

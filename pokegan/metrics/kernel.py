@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pokegan.metrics.estimate import Estimate
+from pokegan.metrics.rows import pieces
 
 _ROWS = 512  # of a kernel matrix in memory at a time
 
@@ -53,7 +54,10 @@ def _row_sums(one: Tensor, two: Tensor) -> Tensor:
     """Return [M] float64: for each picture of `one` the sum of the kernel with all of `two`."""
     two = two.double()
     return torch.cat(
-        [(rows.double() @ two.T / two.shape[1] + 1).pow_(3).sum(dim=1) for rows in one.split(_ROWS)]
+        [
+            (rows.double() @ two.T / two.shape[1] + 1).pow_(3).sum(dim=1)
+            for rows in pieces(one, _ROWS)
+        ]
     )
 
 
@@ -61,6 +65,6 @@ def _kernel_of_itself(features: Tensor) -> Tensor:
     return torch.cat(
         [
             (rows.double().square().sum(dim=1) / rows.shape[1] + 1) ** 3
-            for rows in features.split(_ROWS)
+            for rows in pieces(features, _ROWS)
         ]
     )

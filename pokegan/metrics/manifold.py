@@ -86,7 +86,7 @@ def _compare(real: Tensor, near: Tensor, far: Tensor, fake: Tensor, rows: int) -
         covered.append((block < far[where, None]).any(dim=1))
     for _, block in distances(fake, real, rows):  # [f, R]
         precision.append((block <= near).any(dim=1))
-        density.append((block < far).sum(dim=1) / DENSITY_RANK)
+        density.append((block < far).sum(dim=1).double() / DENSITY_RANK)
     return Manifold(
         torch.cat(precision).double(),
         torch.cat(density).double(),

@@ -19,6 +19,7 @@ from pokegan.metrics.resize import as_floats, resize
 
 NEAR = 0.5  # of the distance between training pictures
 FLOOR = 0.25  # quantile of those distances, in place of a smaller one
+EQUAL = 1e-4  # of the largest of those distances: such twins do not count in the quantile
 SIDE = 32  # px at which pixels are compared
 COARSE = 16  # px at which candidates are looked for
 _CANDIDATES = 4
@@ -80,7 +81,8 @@ def thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _judge(apart: Tensor, found: Tensor, places: Tensor) -> Copies:
     """Compare distances of fakes [N] with those of the R training pictures from one another."""
-    floor = apart.double().quantile(FLOOR)
+    unequal = apart[apart > EQUAL * apart.max()]
+    floor = unequal.double().quantile(FLOOR) if len(unequal) else torch.zeros(()).double()
     limits = NEAR * apart.double().maximum(floor)  # [R]
     tiny = torch.finfo(torch.float64).tiny
     closeness = found.double() / limits[places].clamp(min=tiny)

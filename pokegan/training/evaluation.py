@@ -23,7 +23,7 @@ from pokegan.render.neighbours import Pair, make_pairs_sheet
 from pokegan.render.pictures import save_picture
 from pokegan.training import checkpoint as checkpoints
 from pokegan.training.generator import Generator, load
-from pokegan.training.hardware import choose_device, has_fast_bfloat16
+from pokegan.training.hardware import choose_device
 from pokegan.training.run_folder import find
 from pokegan.training.stages import downscaled
 
@@ -73,9 +73,7 @@ def evaluate_run(
     device = choose_device(options.device)
     generator = load(path, str(device), options.checkpoint, options.average)
     config = _config_of(path)
-    features = build_features(
-        options.features, device, has_fast_bfloat16(device), options.inception_weights
-    )
+    features = build_features(options.features, device, options.inception_weights)
     packed = _open(config, options.data, generator.spec.size)
     check_counts(len(packed), options.samples)
     timing = Timing()
@@ -160,7 +158,8 @@ def _sheet(
 ) -> NDArray[np.uint8]:
     """Return the pictures nearest to training pictures, each above the one that it is near to."""
     pictures = downscaled(packed.images, generator.spec.size)
-    pairs, taken = [], set()
+    pairs: list[Pair] = []
+    taken: set[int] = set()
     for space, copies in (("pixels", found.by_pixels), ("features", found.by_features)):
         for index in copies.closeness.argsort().tolist():
             if len(pairs) == SHOWN // 2 * (1 + (space == "features")):

@@ -17,7 +17,6 @@ from pokegan.metrics.result import Conditions, Evaluation
 from pokegan.monitor.timing import Timing
 from pokegan.training.evaluation import generated, reals_of
 from pokegan.training.generator import Generator
-from pokegan.training.hardware import has_fast_bfloat16
 from pokegan.training.run_folder import RunFolder
 
 SEED = 0  # of the latents, the same at every measurement
@@ -84,9 +83,7 @@ class Quality:
         """Return the measures of a generator."""
         timing, size, output = Timing(), generator.spec.size, self.config.output
         if self._features is None:
-            self._features = build_features(
-                output.metrics_features, device, has_fast_bfloat16(device)
-            )
+            self._features = build_features(output.metrics_features, device)
         if size not in self._reals:
             self._reals = {size: reals_of(self.packed, size, self._features, timing)}
         known = Conditions(
