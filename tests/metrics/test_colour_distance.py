@@ -5,7 +5,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pokegan.metrics.colour import colour_distance, colours, coverage_distance, oklab
+from pokegan.metrics.colour import (
+    _directions,
+    colour_distance,
+    colours,
+    coverage_distance,
+    oklab,
+)
 
 WHITE = (255, 255, 255)
 
@@ -52,5 +58,16 @@ def test_the_order_of_pictures_and_the_number_of_copies_do_not_matter() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
     one = colours(pictures, WHITE)
     two = colours(np.concatenate([pictures[::-1], pictures]), WHITE)
-    assert colour_distance(one, two) < 0.05
-    assert colour_distance(one, one) == 0
+    assert colour_distance(one, two) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_distance_is_that_of_sorted_colours() -> None:
+    """Of equally many pixels: the mean difference of the sorted projections."""
+    random = np.random.default_rng(1)
+    sets = [random.integers(low, 256, (5, 32, 32, 3), np.uint8) for low in (0, 90)]
+    pixels = [oklab(torch.from_numpy(one).permute(0, 3, 1, 2) / 255) for one in sets]
+    rows = [_directions() @ one.permute(1, 0, 2, 3).flatten(1) for one in pixels]
+    wanted = 100 * float((rows[0].sort(dim=1).values - rows[1].sort(dim=1).values).abs().mean())
+    found = colour_distance(colours(sets[0], WHITE), colours(sets[1], WHITE))
+    assert found == pytest.approx(wanted, abs=0.03)
+    assert wanted > 5
