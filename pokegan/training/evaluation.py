@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pokegan.config import RunConfig
+from pokegan.data.cache import cached
 from pokegan.data.colours import parse_colour
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.sources import open_data
+from pokegan.data.sources import resolve
 from pokegan.errors import ConfigError, DataError
 from pokegan.metrics.digest import CHUNK, Reals, digest_reals
 from pokegan.metrics.evaluation import LEAST, Found, check_counts, evaluate
@@ -147,9 +148,13 @@ def _open(config: RunConfig | None, data: str | None, size: int) -> PackedImages
             fit=config.data.fit,
             keep_duplicates=config.data.keep_duplicates,
         )
-    packed = open_data(source, known)
+    found = resolve(source)
+    packed = found if isinstance(found, PackedImages) else cached(found, known)
     if packed.size % size:
-        raise DataError(f"--data {source}: {packed.size} px, but the generator makes {size} px")
+        raise DataError(
+            f"--data {source} is a set of {packed.size} px, but the generator makes {size} px: "
+            f"give the pictures themselves, or prepare them at {size} px"
+        )
     return packed
 
 

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from pokegan.cli.main import main
+from pokegan.data.options import PrepareOptions
+from pokegan.data.prepare import prepare
+from pokegan.data.sources import DemoSource
 from pokegan.monitor.stats import read_stats
 from pokegan.training import checkpoint
 from pokegan.training.generator import load
@@ -131,6 +134,20 @@ def test_generate_from_the_best(measured: Path, tmp_path: Path) -> None:
     assert main([*arguments, str(tmp_path)]) == 0
     picture = np.asarray(Image.open(tmp_path / "seed-0-00000.png"))
     assert (picture == load(measured, checkpoint="best").sample(1)[0]).all()
+
+
+def test_data_of_another_size(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set of twice the size is shrunk; one that is no multiple is refused."""
+    for size in (24, 32):
+        options = PrepareOptions(size=size, keep_duplicates=True)
+        prepare(DemoSource(count=12), options, tmp_path / str(size), workers=1)
+    assert main(["evaluate", str(measured), *QUICK, "--data", str(tmp_path / "24")]) == 2
+    assert "is a set of 24 px, but the generator makes 16 px" in capsys.readouterr().err
+    assert main(["evaluate", str(measured), *QUICK, "--data", str(tmp_path / "32"), "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)["conditions"]
+    assert (known["reals"], known["size"]) == (12, 16)
 
 
 @pytest.mark.parametrize(
