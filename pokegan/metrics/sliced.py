@@ -67,11 +67,11 @@ def patches(pictures: NDArray[np.uint8], level: int, seed: int) -> Tensor:
 def normalised(descriptors: Tensor) -> Tensor:
     """Return patches [K, 3, 7, 7] as [K, 147], each channel with mean 0 and deviation 1 overall.
 
-    A channel that is the same everywhere becomes 0.
+    A channel that is the same everywhere becomes 0. The patches are written over.
     """
     mean = descriptors.mean(dim=(0, 2, 3), keepdim=True)
     deviation = descriptors.std(dim=(0, 2, 3), correction=0, keepdim=True)
-    return ((descriptors - mean) / deviation.clamp(min=1e-6)).flatten(1)
+    return descriptors.sub_(mean).div_(deviation.clamp(min=1e-6)).flatten(1)
 
 
 def _distance(one: Tensor, two: Tensor, seed: int) -> float:
