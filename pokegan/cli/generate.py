@@ -18,6 +18,11 @@ def add_parser(
     parser.add_argument(
         "source", metavar="RUN", help="a run folder, a checkpoint .pt or a .safetensors"
     )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="STEP",
+        help="of a run: a checkpoint's step, or best (default: last)",
+    )
     parser.add_argument("-n", type=int, default=16, metavar="N", help="how many (default: 16)")
     parser.add_argument(
         "--out",
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--columns {args.columns}: at least 1 is wanted")
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out}: is a file; a folder is wanted")
-    generator = load(args.source, str(choose_device(args.device)))
+    generator = load(args.source, str(choose_device(args.device)), args.checkpoint)
     choice = (args.seed, args.truncation, args.first, args.psi)
     path = args.out / "grid.png"
     if args.interpolate is not None:

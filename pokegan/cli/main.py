@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 import pokegan
-from pokegan.cli import data, doctor, export, generate, recipes, report, train, video
+from pokegan.cli import (
+    data,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    recipes,
+    report,
+    train,
+    video,
+)
 from pokegan.errors import ConfigError, PeerError, PokeganError, RankError
 from pokegan.training.launch import Launch
 
@@ -79,6 +89,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     video.add_parser(commands, common)
     export.add_parser(commands, common)
     report.add_parser(commands, common)
+    evaluate.add_parser(commands, common)
     data.add_parser(commands, common)
     recipes.add_parser(commands, common)
     doctor.add_parser(commands, common)

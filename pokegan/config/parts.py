@@ -431,4 +431,26 @@ class OutputConfig:
     keep_checkpoints: int = setting(
         3, "--keep-checkpoints", "the newest so many are kept", minimum=1
     )
+    metrics_every: float = setting(
+        0.0,
+        "--metrics-every",
+        "measure the pictures every so often and at the end; 0 turns it off",
+        unit="kimg",
+        minimum=0.0,
+    )
+    metrics_samples: int = setting(
+        1000, "--metrics-samples", "pictures to measure", unit="images", minimum=10
+    )
+    metrics_features: str = setting(
+        "efficientnet-lite2",
+        "--metrics-features",
+        "what the Fréchet distance and its like are taken on",
+        choices=("efficientnet-lite2", "pyramid"),
+    )
+    best_by: str = setting(
+        "score",
+        "--best-by",
+        "measure by which the best state is kept",
+        choices=("score", "fid", "kid", "swd"),
+    )
     note: str = setting("", "--note", "a word for the run folder's name")

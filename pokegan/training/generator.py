@@ -22,9 +22,10 @@ from pokegan.networks.progressive import Growable, without_fade
 from pokegan.ops.random import Stream
 from pokegan.render.pictures import to_uint8
 from pokegan.training import checkpoint
+from pokegan.training.checkpoint import available
 from pokegan.training.latents import draw, toward_mean, truncate
 from pokegan.training.networks import build_generator
-from pokegan.training.run_folder import find
+from pokegan.training.run_folder import RunFolder, find
 
 FORMAT = 1
 
@@ -181,24 +182,58 @@ def _check_range(n: int, seed: int, first: int) -> None:
         raise ConfigError(f"--seed {seed}: a number in [0, 2^63) is wanted")
 
 
-def load(path: str | Path, device: str = "cpu") -> Generator:
+def load(
+    path: str | Path, device: str = "cpu", checkpoint: str | None = None, average: bool = True
+) -> Generator:
     """Return the generator of a run folder, a checkpoint (.pt) or a weight file (.safetensors).
+
+    Args:
+        path: of any of the three.
+        device: where it runs.
+        checkpoint: of a run folder, the step of one, or `best` by its metric; the last weights if
+            None.
+        average: the moving average; else the weights as they are trained, which only checkpoints
+            hold (of a run folder the newest).
 
     Raises:
         CheckpointError: there is nothing of the kind at `path`, or it is damaged.
+        ConfigError: `checkpoint` or `average` mean nothing for what is at `path`.
     """
     path = Path(path)
     if path.is_dir():
-        folder = find(path)
-        folder.read_config()
-        if not folder.weights.exists():
-            raise CheckpointError(f"{path}: no generator.safetensors yet; train it for longer")
-        return _from_safetensors(folder.weights, device)
-    if not path.exists():
+        path = _of_run(find(path), checkpoint, average)
+    elif not path.exists():
         raise CheckpointError(f"{path}: there is no such run, checkpoint or weight file")
-    if path.suffix == ".safetensors":
-        return _from_safetensors(path, device)
-    return _from_checkpoint(path, device)
+    elif checkpoint is not None:
+        raise ConfigError(f"--checkpoint {checkpoint}: {path} is a file; give its run folder")
+    if path.suffix != ".safetensors":
+        return _from_checkpoint(path, device, average)
+    if not average:
+        raise ConfigError(f"--no-ema: {path} holds the moving average alone; give a checkpoint")
+    return _from_safetensors(path, device)
+
+
+def _of_run(folder: RunFolder, which: str | None, average: bool) -> Path:
+    """Return the file of a run's generator."""
+    folder.read_config()
+    if which == "best":
+        path = folder.best_weights if average else folder.best
+        if not path.exists():
+            raise CheckpointError(
+                f"{folder.path}: no best checkpoint; train with --metrics-every to have one"
+            )
+        return path
+    steps = {str(int(path.stem.split("-")[1])): path for path in available(folder.checkpoints)}
+    if which is not None:
+        if which not in steps:
+            kept = ", ".join(steps) or "none"
+            raise CheckpointError(f"--checkpoint {which}: of {folder.path} there are: {kept}")
+        return steps[which]
+    if not average and steps:
+        return available(folder.checkpoints)[-1]
+    if not folder.weights.exists():
+        raise CheckpointError(f"{folder.path}: no generator.safetensors yet; train it for longer")
+    return folder.weights
 
 
 def _from_safetensors(path: Path, device: str) -> Generator:
@@ -213,11 +248,12 @@ def _from_safetensors(path: Path, device: str) -> Generator:
     return _assemble(path, GeneratorSpec.from_json(text), tensors, device)
 
 
-def _from_checkpoint(path: Path, device: str) -> Generator:
+def _from_checkpoint(path: Path, device: str, average: bool) -> Generator:
     state = checkpoint.load(path)
     if "generator_spec" not in state or "ema" not in state:
         raise CheckpointError(f"{path}: this checkpoint holds no generator")
-    return _assemble(path, GeneratorSpec.from_json(state["generator_spec"]), state["ema"], device)
+    weights = state["ema"] if average else state["networks"]["generator"]
+    return _assemble(path, GeneratorSpec.from_json(state["generator_spec"]), weights, device)
 
 
 def _assemble(path: Path, spec: GeneratorSpec, tensors: dict[str, Any], device: str) -> Generator:

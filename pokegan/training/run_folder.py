@@ -59,6 +59,16 @@ class RunFolder:
         return self.path / "generator.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The complete state that was best by the run's metric; never removed as an old one."""
+        return self.checkpoints / "best.pt"
+
+    @property
+    def best_weights(self) -> Path:
+        """The averaged generator of that state."""
+        return self.path / "generator-best.safetensors"
+
+    @property
     def gradients(self) -> Path:
         """One JSON object a network and log interval: gradients layer by layer."""
         return self.path / "gradients.jsonl"

@@ -30,6 +30,7 @@ from pokegan.training.gallery import MOMENTS_IN_TENSORBOARD, Gallery, Moments
 from pokegan.training.generator import Generator, GeneratorSpec
 from pokegan.training.growth import Growth
 from pokegan.training.interrupt import Interruption
+from pokegan.training.quality import Quality
 from pokegan.training.run_folder import RunFolder
 
 LEAST_STEPS_BETWEEN_SAMPLES = 10
@@ -100,6 +101,7 @@ class Trainer:
         self.held_out: dict[str, float] = {}
         self.timing = Timing()
         self.recorded = 0, 0.0  # pictures and seconds at the last record
+        self.quality = Quality(config, growth.packed, folder, self.total)
 
     def resume(self) -> list[str]:
         """Take up the state of the newest checkpoint that can be read; return what was wrong.
@@ -135,6 +137,7 @@ class Trainer:
             self.parts.adaptive.load_state_dict(state["adaptive"])
         self.sums.load(state["sums"], self.parts.device)
         self.held_out = dict(state.get("held_out", {}))
+        self.quality.load(state.get("best"))
         torch.set_rng_state(state["rng"].cpu())
         self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
         return list(state["passed_over"])
@@ -203,6 +206,7 @@ class Trainer:
             self.seconds = time.perf_counter() - start
             self._sample_if_due()  # before the line that says what it measured
             self._record_if_due()
+            self._measure_if_due()
             if self.done % self.config.output.checkpoint_every == 0:
                 self.save()
         if stopped is None:
@@ -219,8 +223,10 @@ class Trainer:
         """
         self.saved_at = self.done
         self.sums.merge(self.ranks.mean)
-        if not self.ranks.is_main:
-            return
+        if self.ranks.is_main:
+            self._write()
+
+    def _write(self) -> None:
         self._check_finite()
         with self.timing.part("checkpoint"):
             generator = self._generator()
@@ -240,6 +246,7 @@ class Trainer:
                 "generator_spec": generator.spec.to_json(),
                 "sums": self.sums.state(),
                 "held_out": dict(self.held_out),
+                "best": self.quality.state(),
                 "rng": torch.get_rng_state(),
             }
             folder, keep = self.folder.checkpoints, self.config.output.keep_checkpoints
@@ -379,6 +386,25 @@ class Trainer:
         if pictures is not None and "encoder" in networks:
             l1 = reconstruction_l1(networks["encoder"], networks["generator"], pictures)
             self.held_out["held_out/reconstruction"] = float(l1)
+
+    def _measure_if_due(self) -> None:
+        """Measure the pictures; the best state so far is kept."""
+        if not self.quality.due(self.done):
+            return
+        self.sums.merge(self.ranks.mean)
+        if not self.ranks.is_main:
+            return
+        self._check_finite()
+        with self.timing.part("metrics"):
+            found = self.quality.measure(self._generator(), self.parts.device)
+            values = found.scalars()
+            images = self.done * self.batch
+            where = {"kimg": images / 1000, "epoch": images / self.parts.source.count}
+            self.stats.write(self.done, where | {"seconds": self.seconds} | values)
+            self.board.scalars(self.done, values)
+            if self.quality.improves(found, self.done):
+                self._write()
+                self.quality.keep(self._generator(), self.done)
 
     def _check_finite(self) -> None:
         self._check(self.sums.peek())
