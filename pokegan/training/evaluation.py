@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pokegan.config import RunConfig
 from pokegan.data.cache import cached
-from pokegan.data.colours import parse_colour
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.shrink import downscaled
@@ -26,6 +25,7 @@ from pokegan.render.pictures import save_picture
 from pokegan.training import checkpoint as checkpoints
 from pokegan.training.generator import Generator, load
 from pokegan.training.hardware import choose_device
+from pokegan.training.pictures import prepare_options
 from pokegan.training.run_folder import find
 
 SAMPLES = 10_000
@@ -140,14 +140,7 @@ def _open(config: RunConfig | None, data: str | None, size: int) -> PackedImages
     source = data if data is not None else config.data.source if config else None
     if source is None:
         raise ConfigError("--data is wanted: a weight file does not say what it was trained on")
-    known = PrepareOptions(size)
-    if config is not None:
-        known = PrepareOptions(
-            size=config.data.size,
-            background=parse_colour(config.data.background),
-            fit=config.data.fit,
-            keep_duplicates=config.data.keep_duplicates,
-        )
+    known = PrepareOptions(size) if config is None else prepare_options(config.data)
     found = resolve(source)
     packed = found if isinstance(found, PackedImages) else cached(found, known)
     if packed.size % size:

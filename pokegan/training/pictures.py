@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pokegan.augment import PictureAugmentation
-from pokegan.config import RunConfig
+from pokegan.config import FILTERS, DataConfig, RunConfig
 from pokegan.data.batches import Augmentation, BatchSource, Recoloured, ResidentSource, split
+from pokegan.data.colours import parse_colour
 from pokegan.data.encoded import Chosen
 from pokegan.data.loaders import STREAMING, Choice, PictureSet, choose
 from pokegan.data.mapped import MappedSource
+from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.shrink import downscaled
 from pokegan.data.streamed import StreamedSet
@@ -21,6 +23,17 @@ from pokegan.data.workers import default_workers
 from pokegan.errors import ConfigError
 
 HELD_OUT_SEED = 0  # the same pictures are kept out in every run, so that runs compare
+
+
+def prepare_options(data: DataConfig) -> PrepareOptions:
+    """Return how a run's pictures are prepared."""
+    return PrepareOptions(
+        size=data.size,
+        background=parse_colour(data.background),
+        fit=data.fit,
+        keep_duplicates=data.keep_duplicates,
+        **{name: getattr(data, name) for name in FILTERS},
+    )
 
 
 def build_source(

@@ -16,8 +16,6 @@ from torch import Tensor
 
 import pokegan
 from pokegan.config import RunConfig
-from pokegan.data.colours import parse_colour
-from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.sources import open_data
 from pokegan.errors import PokeganError
@@ -29,6 +27,7 @@ from pokegan.render.report import Film, Neighbour, RunStory, render_report
 from pokegan.training.build import Parts
 from pokegan.training.generator import load
 from pokegan.training.hardware import bfloat16_units
+from pokegan.training.pictures import prepare_options
 from pokegan.training.run_folder import RunFolder
 
 SAMPLES = 256  # made up to look for copies among
@@ -86,14 +85,8 @@ def write_report(
 def open_pictures(folder: RunFolder) -> PackedImages | None:
     """Return the pictures of a run, or None when they are not there any more."""
     data = folder.read_config().data
-    options = PrepareOptions(
-        size=data.size,
-        background=parse_colour(data.background),
-        fit=data.fit,
-        keep_duplicates=data.keep_duplicates,
-    )
     try:
-        return open_data(data.source, options)
+        return open_data(data.source, prepare_options(data))
     except PokeganError:
         return None
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from pokegan.config import (
-    FILTERS,
     RESUMABLE,
     SAME_BATCHES,
     RunConfig,
@@ -19,9 +18,7 @@ from pokegan.config import (
     same_batches,
     settings,
 )
-from pokegan.data.colours import parse_colour
 from pokegan.data.loaders import PictureSet, open_pictures
-from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.sources import is_name
 from pokegan.errors import ConfigError, DataError
@@ -39,6 +36,7 @@ from pokegan.training.hardware import (
     has_tf32,
 )
 from pokegan.training.launch import Launch
+from pokegan.training.pictures import prepare_options
 from pokegan.training.report import environment, write_report
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.trainer import Run, Trainer
@@ -199,13 +197,7 @@ def _open(config: RunConfig, ranks: Ranks, voice: "_Voice") -> PictureSet:
         DataError: they cannot be opened, or are others than on rank 0.
     """
     data = config.data
-    options = PrepareOptions(
-        size=data.size,
-        background=parse_colour(data.background),
-        fit=data.fit,
-        keep_duplicates=data.keep_duplicates,
-        **{name: getattr(data, name) for name in FILTERS},
-    )
+    options = prepare_options(data)
     packed = ranks.in_turn(
         lambda: open_pictures(data.source, options, data.loader, voice.progress, voice.say)
     )
