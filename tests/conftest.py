@@ -50,5 +50,6 @@ def tiny(packed_folder: Path) -> RunConfig:
             "training.precision": "fp32",
             "training.device": "cpu",
             "output.samples": 4,
+            "output.plots": False,  # drawing takes longer than such a run
         },
     )

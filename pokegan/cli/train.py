@@ -84,7 +84,9 @@ def _tell(done: "Run") -> None:
     kimg = done.images / 1000
     print(f"\ndone      {done.steps:,} steps, {kimg:g} kimg in {done.seconds:.0f} s")
     print(f"samples   {done.grid}")
-    print(f"animation {done.animation}")
+    for name, path in (("animation", done.animation), ("report   ", done.report)):
+        if path.exists():
+            print(f"{name} {path}")
     print(f"weights   {done.weights}")
     print(f"next      pokegan generate {done.folder} -n 16 --out creatures")
     if done.signal is not None:

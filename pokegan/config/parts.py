@@ -431,6 +431,9 @@ class OutputConfig:
     keep_checkpoints: int = setting(
         3, "--keep-checkpoints", "the newest so many are kept", minimum=1
     )
+    plots: bool = setting(
+        True, "--plots", "draw plots, animations and the report when the run ends"
+    )
     metrics_every: float = setting(
         0.0,
         "--metrics-every",

@@ -34,6 +34,7 @@ RESUMABLE = (  # what may differ when a run goes on
     "training.rank_timeout",
     "training.compile",
     "output.sample_every",
+    "output.plots",
     "output.log_every",
     "output.checkpoint_every",
     "output.keep_checkpoints",

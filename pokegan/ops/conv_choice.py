@@ -2,8 +2,8 @@
 
 Ours needs bfloat16 arithmetic on a processor with AMX or AVX512-BF16. Where it can be used, both
 are timed once for each shape and count of threads, forward and backward, and the outcome is kept in
-the cache folder, so that a run that is continued uses what it has used before. `POKEGAN_CONV=own`
-and `POKEGAN_CONV=stock` decide without timing.
+the cache folder and in checkpoints, so that a run that is continued uses what it has used before.
+`POKEGAN_CONV=own` and `POKEGAN_CONV=stock` decide without timing.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,8 +95,22 @@ def uses_own(case: Case) -> bool:
     key = (case, torch.get_num_threads())
     known = _known.get(key)
     if known is None:
-        known = _known[key] = _recall_or_measure(case) >= 1
+        text = str(case)
+        if text not in _decided:
+            _decided[text] = _recall_or_measure(case) >= 1
+        known = _known[key] = _decided[text]
     return known
+
+
+def choices() -> dict[str, bool]:
+    """Return what was decided in this process, by shape: whether ours is used."""
+    return dict(_decided)
+
+
+def keep_to(decided: Mapping[str, bool]) -> None:
+    """Use what another process `decided`: a run that goes on keeps its arithmetic."""
+    _decided.update(decided)
+    _known.clear()
 
 
 def mode() -> str:
@@ -146,6 +160,7 @@ def measure(case: Case) -> float:
 
 
 _known: dict[tuple[Case, int], bool] = {}
+_decided: dict[str, bool] = {}
 
 
 def _can_be_own(input: Tensor, weight: Tensor) -> bool:

@@ -186,6 +186,8 @@ def _run(trainer: Trainer, packed: PictureSet, voice: "_Voice", scaling: str = "
     folder = trainer.folder
     write_text(folder.environment, json.dumps(environment(trainer.parts), indent=1) + "\n")
     run = trainer.train()
+    if not trainer.config.output.plots:
+        return run
     write_report([folder], folder.report, [packed if isinstance(packed, PackedImages) else None])
     return run
 

@@ -23,6 +23,7 @@ from pokegan.monitor.timing import Timing
 from pokegan.objectives.autoencoding import reconstruction_l1
 from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
+from pokegan.ops.conv_choice import choices, keep_to
 from pokegan.training import checkpoint
 from pokegan.training.distributed import Ranks
 from pokegan.training.drawing import draw
@@ -47,8 +48,9 @@ class Run:
         seconds: time in the training loop, earlier parts of a resumed run included.
         signal: the signal that ended the run before its length, or None.
         grid: the newest sample grid.
-        animation: the samples over time.
+        animation: the samples over time; not there without --plots.
         weights: the averaged generator.
+        report: the HTML report; likewise.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Run:
     grid: Path
     animation: Path
     weights: Path
+    report: Path
 
 
 class Trainer:
@@ -138,6 +141,7 @@ class Trainer:
         self.sums.load(state["sums"], self.parts.device)
         self.held_out = dict(state.get("held_out", {}))
         self.quality.load(state.get("best"))
+        keep_to(state.get("convolutions", {}))
         torch.set_rng_state(state["rng"].cpu())
         self.done, self.seconds, self.sampled_at = state["step"], state["seconds"], state["sampled"]
         return list(state["passed_over"])
@@ -181,6 +185,7 @@ class Trainer:
             Path(self.ranks.from_main(lambda: str(self.folder.grids()[-1]))),
             self.folder.animation,
             self.folder.weights,
+            self.folder.report,
         )
 
     def _open(self, files: contextlib.ExitStack) -> None:
@@ -247,6 +252,7 @@ class Trainer:
                 "sums": self.sums.state(),
                 "held_out": dict(self.held_out),
                 "best": self.quality.state(),
+                "convolutions": choices(),
                 "rng": torch.get_rng_state(),
             }
             folder, keep = self.folder.checkpoints, self.config.output.keep_checkpoints
@@ -421,7 +427,7 @@ class Trainer:
             )
 
     def _draw(self) -> None:
-        if not self.ranks.is_main:
+        if not (self.ranks.is_main and self.config.output.plots):
             return
         loss = adversarial_loss(self.config.objective.loss)
         draw(self.folder, loss.probability, self.growth.ends())

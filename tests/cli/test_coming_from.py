@@ -49,7 +49,7 @@ def short(arguments: list[str]) -> list[str]:
     for name, value in options.items():
         if name not in kept:
             kept += [name, value]
-    return kept
+    return [*kept, "--no-plots"]
 
 
 @pytest.fixture(scope="module")

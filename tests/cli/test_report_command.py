@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pokegan.cli.main import main
-from pokegan.config import RunConfig
+from pokegan.config import RunConfig, override
 from pokegan.training.report import nearest
 from pokegan.training.session import train
 
@@ -23,7 +23,7 @@ def data_of(path: Path) -> dict:
 
 
 def test_a_run_ends_with_its_report(tmp_path: Path, tiny: RunConfig) -> None:
-    run = train(tiny, tmp_path / "mine")
+    run = train(override(tiny, {"output.plots": True}), tmp_path / "mine")
     data = data_of(run.folder / "report.html")
     (told,) = data["runs"]
     assert told["name"] == data["title"] == "mine"

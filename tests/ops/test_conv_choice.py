@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from pokegan.errors import ConfigError
 from pokegan.ops import conv2d, conv2d_bf16, conv_choice, conv_transpose2d, conv_units
-from pokegan.ops.conv_choice import Case, measure, measured, uses_own
+from pokegan.ops.conv_choice import Case, choices, keep_to, measure, measured, uses_own
 
 needs_kernels = pytest.mark.skipif(conv_units() == "none", reason="no bfloat16 units")
 CASE = Case(False, 16, 8, 8, 8, 16, 4, 4, 2, 1)
@@ -19,6 +19,7 @@ def fresh(monkeypatch, tmp_path):
     """No choice made yet, and an empty cache."""
     monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(conv_choice, "_known", {})
+    monkeypatch.setattr(conv_choice, "_decided", {})
     choose(monkeypatch, "auto")
 
 
@@ -115,7 +116,8 @@ def test_the_faster_one_is_used_and_remembered(monkeypatch, tmp_path, ratio, exp
     monkeypatch.setattr(conv_choice, "measure", lambda case: asked.append(case) or ratio)
     assert uses_own(CASE) is expected
     assert uses_own(CASE) is expected
-    monkeypatch.setattr(conv_choice, "_known", {})  # another process
+    monkeypatch.setattr(conv_choice, "_known", {})
+    monkeypatch.setattr(conv_choice, "_decided", {})  # another process
     assert uses_own(CASE) is expected
     assert asked == [CASE]
     stored = json.loads((tmp_path / "convolutions.json").read_text())
@@ -139,6 +141,7 @@ def test_another_torch_measures_again(monkeypatch) -> None:
     monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
     assert uses_own(CASE)
     monkeypatch.setattr(conv_choice, "_known", {})
+    monkeypatch.setattr(conv_choice, "_decided", {})
     monkeypatch.setattr(conv_choice, "_made_on", lambda: {"torch": "another"})
     monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5)
     assert not uses_own(CASE)
@@ -176,3 +179,18 @@ def test_compiled_uses_ours_without_timing(monkeypatch) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = compiled(x, w, b, 2, 1)
     assert torch.equal(found, conv2d_bf16(x.bfloat16(), w, b, 2, 1))
+
+
+@needs_kernels
+def test_a_run_that_goes_on_keeps_its_choices_without_the_cache(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5)
+    assert not uses_own(CASE)
+    saved = choices()
+    monkeypatch.setattr(conv_choice, "_known", {})
+    monkeypatch.setattr(conv_choice, "_decided", {})
+    (tmp_path / "convolutions.json").unlink()
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    assert uses_own(CASE)
+    keep_to(saved)
+    assert not uses_own(CASE)
+    assert choices() == saved

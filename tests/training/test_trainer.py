@@ -14,18 +14,20 @@ from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.monitor.stats import read_stats
 from pokegan.training.generator import load
-from pokegan.training.session import train
+from pokegan.training.session import resume, train
 
 
 def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) -> None:
     fast = dataclasses.replace(tiny, generator_optimizer=OptimizerConfig(lr=0.02))
-    changes = {"length.epochs": 8.0, "training.ema_kimg": 0.0}
+    changes = {"length.epochs": 8.0, "training.ema_kimg": 0.0, "output.plots": True}
     run = train(override(fast, changes), tmp_path / "run")
     names = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert names - events == {
         "config.json",
+        "environment.json",
+        "report.html",
         "stats.jsonl",
         "gradients.jsonl",
         "generator.safetensors",
@@ -47,6 +49,18 @@ def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) 
     with Image.open(run.animation) as animation:
         assert animation.n_frames == 3
     assert RunConfig.from_json((run.folder / "config.json").read_text()).length.epochs == 8
+
+
+def test_without_plots_nothing_is_drawn(tiny: RunConfig, tmp_path: Path) -> None:
+    run = train(override(tiny, {"output.plots": False}), tmp_path / "run")
+    assert not (run.folder / "plots").exists()
+    assert not (run.folder / "report.html").exists()
+    assert not run.animation.exists()
+    assert run.grid.exists()
+    resume(run.folder, {"length.steps": 8, "output.plots": True})
+    assert (run.folder / "plots" / "losses.png").exists()
+    assert (run.folder / "report.html").exists()
+    assert run.animation.exists()
 
 
 def test_the_weights_left_make_the_last_grid(tiny: RunConfig, tmp_path: Path) -> None:
