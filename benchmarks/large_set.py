@@ -1,6 +1,6 @@
 """From synthetic pictures to an epoch of batches, at several sizes: seconds and memory of each way.
 
-    python benchmarks/large_set.py --counts 2000 20000 200000 --size 64 --out /tmp/large
+    python benchmarks/large_set.py --counts 2000 20000 200000 --size 64 --out large
 
 draws creatures as files, prepares them, writes them as shards, and reads one epoch by each loader
 that is there: every step in a process of its own, whose memory is the sum over it and its children,

@@ -4,10 +4,9 @@ Frozen dataclasses. A field that a user can set carries its command-line flag, s
 `--help` come from here alone.
 """
 
+from pokegan.config.data import FILTERS, DataConfig
 from pokegan.config.parts import (
-    FILTERS,
     AutoencodingConfig,
-    DataConfig,
     LatentConfig,
     LengthConfig,
     NetworkConfig,

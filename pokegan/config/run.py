@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pokegan.config.data import DataConfig
 from pokegan.config.parts import (
     AutoencodingConfig,
-    DataConfig,
     LatentConfig,
     LengthConfig,
     NetworkConfig,
