@@ -122,8 +122,8 @@ def _run(run: RunStory, film_bytes: int) -> dict[str, Any]:
 def series(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Return {name: {"x": kimg, "y": values}} of what the records hold, at most 300 points each.
 
-    Neighbouring records are averaged. "speed/images per second" comes from their times,
-    "memory/peak" is in MB. What is not finite is left out.
+    Neighbouring records are averaged. Records without "speed/images_per_s" get "speed/images per
+    second" from their times; what is in bytes becomes MB. What is not finite is left out.
     """
     found: dict[str, list[tuple[float, float]]] = {}
     before: Mapping[str, Any] | None = None
@@ -135,14 +135,17 @@ def series(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[flo
             if "/" in name and _is_number(value):
                 found.setdefault(name, []).append((kimg, value))
         before = record if _is_number(record.get("seconds")) else before
-    return {name: _thin(points) for name, points in found.items() if name != "memory/peak_bytes"}
+    return {name: _thin(points) for name, points in found.items() if not name.endswith("_bytes")}
 
 
 def _derived(before: Mapping[str, Any] | None, record: Mapping[str, Any]) -> dict[str, float]:
-    derived = {}
-    if "memory/peak_bytes" in record and _is_number(record["memory/peak_bytes"]):
-        derived["memory/peak"] = record["memory/peak_bytes"] / 1e6
-    if before is not None and _is_number(record.get("seconds")):
+    derived = {
+        name.removesuffix("_bytes"): value / 1e6
+        for name, value in record.items()
+        if name.startswith("memory/") and name.endswith("_bytes") and _is_number(value)
+    }
+    known = "speed/images_per_s" in record
+    if before is not None and not known and _is_number(record.get("seconds")):
         seconds = record["seconds"] - before["seconds"]
         images = (record["kimg"] - before["kimg"]) * 1000
         if seconds > 0 and images > 0:
