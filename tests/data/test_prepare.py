@@ -196,6 +196,7 @@ def _run(script: str) -> "subprocess.Popen[str]":
     root = Path(__file__).resolve().parents[2]
     head = (
         f"import sys; sys.path[:0] = [{str(root)!r}, {str(Path(__file__).parent)!r}]\n"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from awkward import Files\n"
         "from pokegan.data import PrepareOptions, prepare\n"
