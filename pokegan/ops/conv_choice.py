@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pokegan.cache_folder import cache_folder
 from pokegan.errors import ConfigError
 from pokegan.files import write_text
 from pokegan.ops.conv import MAX_KERNEL, conv2d_bf16, conv_transpose2d_bf16, conv_units
@@ -260,6 +259,8 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def _path() -> Path:
+    from pokegan.cache_folder import cache_folder  # needs more than torch; the operators do not
+
     return cache_folder() / _FILE
 
 
