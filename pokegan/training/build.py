@@ -25,7 +25,12 @@ from pokegan.ops.random import Stream
 from pokegan.peers import whole
 from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
-from pokegan.training.hardware import allow_tf32, choose_device, choose_precision
+from pokegan.training.hardware import (
+    allow_tf32,
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+)
 from pokegan.training.latents import draw
 from pokegan.training.modes import build_step
 from pokegan.training.networks import build_networks
@@ -85,6 +90,8 @@ def build(
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
     allow_tf32(config.training.precision == "tf32")
+    if device.type == "cpu":
+        keep_freed_memory()
     networks = build_networks(config, size) if networks is None else networks
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's

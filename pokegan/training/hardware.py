@@ -1,5 +1,8 @@
 """Which device and which arithmetic a run uses, and why."""
 
+import ctypes
+import sys
+
 import torch
 
 from pokegan.errors import ConfigError
@@ -55,3 +58,24 @@ def bfloat16_units() -> str:
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else ""
+
+
+# glibc's names of what `mallopt` sets, and more than any map of a run is large
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGE = 1 << 30
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep freed memory for the next step; return whether it does.
+
+    A step on a CPU allocates and frees the same maps again and again. glibc gives large ones back
+    to the system at once, which hands them out page by page, zeroed, in the next step: thousands of
+    page faults. Memory in use at most stays as it was; it only is not given back in between. Other
+    C libraries are left alone.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGE)) and bool(mallopt(_TRIM_THRESHOLD, _LARGE * 2 - 1))
