@@ -63,7 +63,7 @@ def add_networks(parser: argparse.ArgumentParser, defaults: RunConfig) -> None:
     )
     parser.add_argument(
         "--init",
-        choices=("normal", "xavier", "kaiming"),
+        choices=("normal", "xavier", "kaiming", "pytorch"),
         help=f"how weights are initialised (default: {defaults.generator.init})",
     )
 

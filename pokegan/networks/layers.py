@@ -13,7 +13,7 @@ from pokegan.networks.spectral_norm import spectral_norms
 
 NORMS = ("batch", "instance", "layer", "lrn", "spectral", "none")
 ACTIVATIONS = ("relu", "lrelu")
-INITIALISATIONS = ("normal", "xavier", "kaiming")
+INITIALISATIONS = ("normal", "xavier", "kaiming", "pytorch")
 INIT_STD = 0.02  # DCGAN's
 INIT_SLOPE = 0.2  # of the leaky ReLU that kaiming's gain counts on
 
@@ -89,13 +89,15 @@ def ladder(size: int, base: int, channels: Sequence[int], extra: int = 0) -> tup
 
 
 def initialise(network: nn.Module, name: str, generator: torch.Generator) -> None:
-    """Draw the network's weights anew, in place, and set its biases to 0.
+    """Draw the network's weights anew, in place; biases become 0, but with `pytorch`.
 
     - normal: weights N(0, 0.02), norms' weights N(1, 0.02), as in DCGAN (arXiv 1511.06434).
     - xavier: weights uniform with gain 1 (Glorot and Bengio 2010, eq. 16), norms' weights 1.
     - kaiming: weights N(0, 2 / ((1 + 0.2^2) fan_out)) (arXiv 1502.01852, eq. 14 with the slope
       of eq. 15), norms' weights 1; linear layers uniform in +-1 / sqrt(fan_in), since a layer
       of one output has a fan_out of 1.
+    - pytorch: what PyTorch's layers start with: weights and biases uniform in +-1 / sqrt(fan_in)
+      (kaiming_uniform_ with a slope of sqrt(5)), norms' weights 1 and biases 0.
 
     A fan is counted as PyTorch counts it: for a transposed convolution fan_out is that of the
     convolution it transposes. Spectral norms start anew on the new weights. Parameters of other
@@ -103,7 +105,7 @@ def initialise(network: nn.Module, name: str, generator: torch.Generator) -> Non
 
     Args:
         network: on the CPU.
-        name: normal, xavier or kaiming.
+        name: normal, xavier, kaiming or pytorch.
         generator: of the draws, on the CPU.
 
     Raises:
@@ -114,6 +116,9 @@ def initialise(network: nn.Module, name: str, generator: torch.Generator) -> Non
         init_normal(network, INIT_STD, generator)
     elif name == "xavier":
         _initialise(network, partial(nn.init.xavier_uniform_, generator=generator), generator)
+    elif name == "pytorch":
+        _initialise(network, partial(_by_fan_in, generator=generator), generator)
+        _uniform_biases(network, generator)
     else:
         draw = partial(nn.init.kaiming_normal_, a=INIT_SLOPE, mode="fan_out", generator=generator)
         _initialise(network, draw, generator, linear=partial(_by_fan_in, generator=generator))
@@ -153,9 +158,21 @@ def _initialise(
         norm.reset(generator)
 
 
+def _uniform_biases(network: nn.Module, generator: torch.Generator) -> None:
+    """Fill the biases of layers that have weights as PyTorch does: uniform in +-1 / sqrt(fan_in)."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and module.bias is not None:
+            bound = _fan_in_bound(_own_weight(module))
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
 def _by_fan_in(weight: Tensor, generator: torch.Generator) -> None:
-    bound = 1 / math.sqrt(weight.shape[1])
+    bound = _fan_in_bound(weight)
     nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+def _fan_in_bound(weight: Tensor) -> float:
+    return 1 / math.sqrt(weight[0].numel())
 
 
 def _own_weight(module: nn.Module) -> Tensor:

@@ -1,5 +1,6 @@
 """Shared layers: norms against their papers' formulas, initialisations against their statistics."""
 
+import copy
 import math
 
 import pytest
@@ -131,7 +132,27 @@ def test_kaiming_leaves_a_logit_of_moderate_size() -> None:
     assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
 
 
-@pytest.mark.parametrize("name", ["normal", "xavier", "kaiming"])
+@pytest.mark.parametrize("index", [0, 2, 4])
+def test_pytorch_is_what_its_layers_start_with(index) -> None:
+    """Measured on layers that PyTorch itself initialises: the same range, and all of it used."""
+    ours = started("pytorch")[index]
+    torch.manual_seed(3)
+    theirs = copy.deepcopy(ours)
+    theirs.reset_parameters()
+    for own, other, near in ((ours.weight, theirs.weight, 0.03), (ours.bias, theirs.bias, 0.4)):
+        assert own.std().item() == pytest.approx(other.std().item(), rel=near)
+        assert own.abs().max().item() == pytest.approx(other.abs().max().item(), rel=near)
+        assert not torch.equal(own, other)
+
+
+def test_pytorch_leaves_norms_as_they_are_made() -> None:
+    for index in (1, 3, 5):
+        norm = started("pytorch")[index]
+        assert (norm.weight == 1).all()
+        assert (norm.bias == 0).all()
+
+
+@pytest.mark.parametrize("name", ["normal", "xavier", "kaiming", "pytorch"])
 def test_draws_are_the_generators_and_spectral_norms_start_on_them(name) -> None:
     plain, normed = started(name), started(name, spectral=True)
     for one, two in zip(plain, started(name), strict=True):
