@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,24 @@ class Parts:
     held_out: Tensor | None
     adaptive: AdaptiveAugment | None
     loader: Choice
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "networks": {name: one.state_dict() for name, one in self.networks.items()},
+            "optimizers": {name: one.state_dict() for name, one in self.optimizers.items()},
+            "ema": self.ema.network.state_dict(),
+            "adaptive": None if self.adaptive is None else self.adaptive.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.ema.network.load_state_dict(state["ema"])
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(state["adaptive"])
 
 
 def build(
