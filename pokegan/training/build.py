@@ -32,7 +32,7 @@ from pokegan.training.modes import build_step
 from pokegan.training.networks import build_networks
 from pokegan.training.pictures import build_held_out, build_source
 from pokegan.training.rates import GENERATOR_SIDE
-from pokegan.training.step import Step
+from pokegan.training.step import Step, StepParts
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,11 @@ def build(
     ]
     adaptive = build_adaptive(config, packed.background, device, peers)
     phases = build_phases(config, networks, packed.background, adaptive, peers)
+    reduce = peers.reduce if peers is not None else None
+    autocast = dtype == torch.bfloat16
     step = build_step(
         config.training.compile,
-        device,
-        networks,
-        optimizers,
-        phases,
-        dtype == torch.bfloat16,
-        used,
-        adaptive,
-        peers.reduce if peers is not None else None,
+        StepParts(networks, optimizers, phases, device, autocast, used, adaptive, reduce),
     )
     side = size or config.data.size
     source, loader = build_source(config, packed, device, dtype, side)

@@ -21,7 +21,7 @@ from pokegan.objectives.penalties import (
 from pokegan.objectives.phases import StepInput
 from pokegan.objectives.settings import defaults, penalties
 from pokegan.ops.random import Stream, normal, uniform
-from pokegan.training.step import EagerStep
+from pokegan.training.step import EagerStep, StepParts
 
 BATCH, LATENT, PIXELS = 6, 4, 12
 
@@ -82,7 +82,8 @@ def step_of(objective: AdversarialObjective, autocast: bool = False) -> EagerSte
     optimizers = {
         name: torch.optim.Adam(network.parameters(), lr=1e-3) for name, network in networks.items()
     }
-    return EagerStep(networks, optimizers, objective.phases(), autocast, "cpu")
+    cpu = torch.device("cpu")
+    return EagerStep(StepParts(networks, optimizers, objective.phases(), cpu, autocast))
 
 
 def gradient_sum(objective: AdversarialObjective, steps: int) -> list[Tensor]:
