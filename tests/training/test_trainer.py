@@ -184,7 +184,10 @@ def test_every_picture_is_shown_once_an_epoch(packed_folder: Path, batch: int) -
 
 def test_the_order_does_not_depend_on_the_batch(packed_folder: Path) -> None:
     packed = PackedImages.open(packed_folder)
-    make = lambda: ResidentSource(packed.images, packed.background, 5, torch.device("cpu"))  # noqa: E731  two fresh ones
+
+    def make() -> ResidentSource:
+        return ResidentSource(packed.images, packed.background, 5, torch.device("cpu"))
+
     assert epochs(make(), 4, 10) == epochs(make(), 10, 4)
 
 
