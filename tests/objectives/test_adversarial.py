@@ -131,14 +131,13 @@ def test_the_phases_of_a_step_in_order() -> None:
         ("generator", ("generator",), 5),
     ]
     assert [phase.clip for phase in phases] == [0.01, 0.01, 0.01, None]
-    assert [phase.second_order for phase in phases] == [True, True, True, False]
     assert phases[-1].frozen == ("discriminator",)
 
 
-def test_without_penalties_nothing_is_of_second_order() -> None:
+def test_the_phases_without_penalties() -> None:
     phases = make().phases()
     assert [phase.name for phase in phases] == ["discriminator", "generator"]
-    assert not any(phase.second_order or phase.clip for phase in phases)
+    assert not any(phase.clip for phase in phases)
 
 
 def test_the_wgan_gp_loss_is_that_of_its_paper() -> None:
