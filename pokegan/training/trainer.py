@@ -173,7 +173,7 @@ class Trainer:
             self.parts.ema.update(self.done * self.batch, self.batch)
         for line in self.parts.step.news():
             if self.recording is not None:
-                self.recording.say(line)
+                self.recording.say(f"note      {line}")
 
     def _record_if_due(self) -> None:
         """Read what was summed up since the last record, and write the next one."""
