@@ -42,8 +42,8 @@ def gradients_of(network: nn.Sequential) -> list[torch.Tensor]:
     ]
 
 
-def our_step(network: nn.Sequential) -> Callable[[], None]:
-    spectral_norm_(network.to(memory_format=torch.channels_last))
+def step_of(network: nn.Sequential) -> Callable[[], None]:
+    """Forward and backward through every weight, as often as a training step does."""
     gradients = gradients_of(network)
     originals = [layer.parametrizations.weight.original for layer in network]
 
@@ -58,21 +58,15 @@ def our_step(network: nn.Sequential) -> Callable[[], None]:
     return step
 
 
+def our_step(network: nn.Sequential) -> Callable[[], None]:
+    spectral_norm_(network.to(memory_format=torch.channels_last))
+    return step_of(network)
+
+
 def torchs_step(network: nn.Sequential) -> Callable[[], None]:
     for layer in network.to(memory_format=torch.channels_last):
         parametrizations.spectral_norm(layer)
-    gradients = gradients_of(network)
-    originals = [layer.parametrizations.weight.original for layer in network]
-
-    def step() -> None:
-        weights = [layer.weight for _ in range(CALLS) for layer in network]
-        torch.autograd.backward(weights, gradients * CALLS)
-        with torch.no_grad():
-            for original in originals:
-                original.grad = None
-                original[:1].mul_(1.0)
-
-    return step
+    return step_of(network)
 
 
 @pytest.mark.parametrize("network", [sngan, resnet])

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Generator": "pokegan.training.generator",
     "PackedImages": "pokegan.data.packed",
-    "Run": "pokegan.training.trainer",
+    "Run": "pokegan.training.run",
     "RunConfig": "pokegan.config",
     "load": "pokegan.training.generator",
     "prepare": "pokegan.data.shortcut",
@@ -52,5 +52,5 @@ if TYPE_CHECKING:
     from pokegan.data.packed import PackedImages
     from pokegan.data.shortcut import prepare
     from pokegan.training.generator import Generator, load
+    from pokegan.training.run import Run
     from pokegan.training.session import resume, train
-    from pokegan.training.trainer import Run

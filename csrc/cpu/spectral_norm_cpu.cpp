@@ -12,12 +12,6 @@
 #include "../spectral_norm_check.h"
 #include "vector.h"
 
-#if defined(__GNUC__)
-#define POKEGAN_INLINE inline __attribute__((always_inline))
-#else
-#define POKEGAN_INLINE inline
-#endif
-
 namespace pokegan {
 namespace {
 

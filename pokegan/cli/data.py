@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pokegan.cli import data_shard
 from pokegan.cli.filters import add_filters, given_filters
+from pokegan.cli.workers import add_workers
 from pokegan.config import FILTERS
 
 if TYPE_CHECKING:
@@ -244,12 +245,7 @@ def _add_demo(commands: Commands, parents: list[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--shards", action="store_true", help="write WebDataset tars of squares on white instead"
     )
-    parser.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="processes; 0: none beside this one (default: one per processor)",
-    )
+    add_workers(parser)
     parser.set_defaults(run=_ended(demo))
 
 
@@ -281,18 +277,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="what decodes the files that all decoders read alike; the rest is Pillow's "
         "(default: pillow)",
     )
-    parser.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="processes; 0: none beside this one (default: one per processor)",
-    )
-
-
-def _workers(text: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)
+    add_workers(parser)
 
 
 def _options(args: argparse.Namespace) -> "PrepareOptions":

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from pokegan.cli.workers import add_workers
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -46,12 +48,7 @@ def add_parser(
         help="store squares of this side, as PNG (default: the files as they are; as PNG those "
         "that a plain decoder would show wrongly)",
     )
-    parser.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="processes; 0: none beside this one (default: one per processor)",
-    )
+    add_workers(parser)
     parser.set_defaults(run=ended(shard))
 
 
@@ -90,9 +87,3 @@ def _shard_size(text: str) -> tuple[int, float]:
     if match is None or not float(match[1] or match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is neither pictures, as 1000, nor MB, as 64MB")
     return (int(match[1]), 64.0) if match[1] else (0, float(match[2]))
-
-
-def _workers(text: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)

@@ -12,7 +12,7 @@ from pokegan.config import RESUMABLE, RunConfig, Setting, override, settings
 from pokegan.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pokegan.training.trainer import Run
+    from pokegan.training.run import Run
 
 
 def add_parser(

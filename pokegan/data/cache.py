@@ -23,8 +23,8 @@ from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import Progress, pack, tool_versions
-from pokegan.data.refusals import DecodeError, is_passing
-from pokegan.data.square import drawn_identity, read_file
+from pokegan.data.refusals import is_passing
+from pokegan.data.square import content_hash, drawn_identity
 from pokegan.errors import DataError
 from pokegan.files import write_text
 
@@ -144,15 +144,7 @@ class _State:
 
 def _hashes(entries: Sequence[Entry], options: PrepareOptions) -> dict[str, str | None]:
     """The SHA-256 of each entry's content by name; None where it cannot be read."""
-    return {entry.name: _hash(entry, options) for entry in entries}
-
-
-def _hash(entry: Entry, options: PrepareOptions) -> str | None:
-    if isinstance(entry, DrawnEntry):
-        return drawn_identity(entry)
-    with suppress(DecodeError):
-        return hashlib.sha256(read_file(entry, options.max_bytes)).hexdigest()
-    return None
+    return {entry.name: content_hash(entry, options.max_bytes) for entry in entries}
 
 
 def _content_key(hashes: dict[str, str | None], source: Source, options: PrepareOptions) -> str:

@@ -1,21 +1,18 @@
 """A set made again from its sources by its manifest: exactly the same pictures, or none."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from pokegan.config import FILTERS
 from pokegan.data import packed
-from pokegan.data.entries import DrawnEntry, Entry, Source
+from pokegan.data.entries import Entry, Source
 from pokegan.data.manifest import Manifest, Picture
 from pokegan.data.names import printable
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import Progress, pack
-from pokegan.data.refusals import DecodeError
-from pokegan.data.square import drawn_identity, read_file
+from pokegan.data.square import content_hash
 from pokegan.errors import DataError
 from pokegan.files import write_text
 
@@ -112,25 +109,16 @@ def _find(source: Source, pictures: Sequence[Picture], options: PrepareOptions) 
     found: dict[str, Entry] = {}
     for picture in pictures:
         entry = by_name.get(picture.name)
-        if entry is not None and _sha256(entry, options) == picture.sha256:
+        if entry is not None and content_hash(entry, options.max_bytes) == picture.sha256:
             found[picture.name] = entry
     lost = [picture for picture in pictures if picture.name not in found]
     if lost:
         names = {entry.name for entry in found.values()}
         others = (entry for entry in by_name.values() if entry.name not in names)
-        by_content = {_sha256(entry, options): entry for entry in others}
+        by_content = {content_hash(entry, options.max_bytes): entry for entry in others}
         found.update((p.name, by_content[p.sha256]) for p in lost if p.sha256 in by_content)
     _require_all(source, [picture.name for picture in lost if picture.name not in found], by_name)
     return [dataclasses.replace(found[p.name], name=p.name) for p in pictures]
-
-
-def _sha256(entry: Entry, options: PrepareOptions) -> str | None:
-    """The SHA-256 of an entry's content; None where it cannot be read."""
-    if isinstance(entry, DrawnEntry):
-        return drawn_identity(entry)
-    with suppress(DecodeError):
-        return hashlib.sha256(read_file(entry, options.max_bytes)).hexdigest()
-    return None
 
 
 def _require_all(source: Source, lost: Sequence[str], there: Iterable[str]) -> None:

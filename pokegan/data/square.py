@@ -188,6 +188,15 @@ def drawn_identity(entry: DrawnEntry) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def content_hash(entry: Entry, max_bytes: int) -> str | None:
+    """The SHA-256 of an entry's content; None where it cannot be read."""
+    if isinstance(entry, DrawnEntry):
+        return drawn_identity(entry)
+    with contextlib.suppress(DecodeError):
+        return hashlib.sha256(read_file(entry, max_bytes)).hexdigest()
+    return None
+
+
 def _drawn(entry: DrawnEntry, options: PrepareOptions) -> Image.Image:
     from pokegan.data.creatures import draw_creature
 

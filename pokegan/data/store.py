@@ -4,7 +4,6 @@ What a file of rows lacks where a picture was refused is never read: `keep_rows`
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NamedTuple
 
 from pokegan.data.filters import Original
@@ -50,12 +49,7 @@ class Rows:
     def __enter__(self) -> "Rows":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._images.close()
         self._thumbnails.close()
 

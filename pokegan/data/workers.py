@@ -22,7 +22,6 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
 from pokegan.data.decoders import PILLOW, batch_size, warm_up
@@ -116,12 +115,7 @@ class WorkerPool:
     def __enter__(self) -> "WorkerPool":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _prepare(self, bunch: list[Numbered]) -> "list[Result | _NotStored]":

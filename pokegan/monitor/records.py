@@ -8,7 +8,6 @@ import math
 import numbers
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from pokegan.errors import DataError
@@ -50,12 +49,7 @@ class RecordWriter:
     def __enter__(self: _Writer) -> _Writer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

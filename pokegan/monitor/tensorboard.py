@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ NARROW = 1e-30  # a range in which float32 has no room for bins
 
 
 class TensorBoardWriter:
-    """Writes scalars, pictures, histograms and text for TensorBoard, or does nothing and says why.
+    """Writes scalars, pictures and histograms for TensorBoard, or does nothing and says why.
 
     Attributes:
         disabled: None, or one line that says why nothing is written; the caller shows it, once.
@@ -97,16 +96,6 @@ class TensorBoardWriter:
             if weight.grad is not None:
                 self.histogram(step, f"gradients/{name}/{layer}", weight.grad)
 
-    def text(self, step: int, tag: str, text: str) -> None:
-        """Write text, shown as Markdown."""
-        if self._writer is not None:
-            self._writer.add_text(tag, text, step)
-
-    def flush(self) -> None:
-        """Put on disk what has been written so far; TensorBoard itself does so twice a minute."""
-        if self._writer is not None:
-            self._writer.flush()
-
     def close(self) -> None:
         """Put everything on disk and close the file; nothing can be written after."""
         if self._writer is not None:
@@ -115,12 +104,7 @@ class TensorBoardWriter:
     def __enter__(self) -> "TensorBoardWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

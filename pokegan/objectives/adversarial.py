@@ -91,7 +91,6 @@ class AdversarialObjective:
                 ("discriminator",),
                 self.discriminator_loss,
                 clip=self.weight_clip,
-                second_order=bool(self._constant),
             ),
             *(
                 Phase(
@@ -100,7 +99,6 @@ class AdversarialObjective:
                     functools.partial(self.lazy_penalty, penalty),
                     every=penalty.every,
                     clip=self.weight_clip,
-                    second_order=True,
                 )
                 for penalty in self._lazy
             ),

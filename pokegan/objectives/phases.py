@@ -47,9 +47,6 @@ class Phase:
         clip: after the update, every parameter of the networks in `updates` is clamped to
             [-clip, clip]: weights, biases, and norms' scales and biases alike, as in Algorithm 1
             of arXiv 1701.07875; buffers are not. None for no clipping.
-        second_order: the loss holds gradients that are differentiated once more, which no compiled
-            graph can be: `torch.compile` of the loss alone must be allowed to break its graph
-            there; a step that is compiled as a whole needs no break.
     """
 
     name: str
@@ -58,4 +55,3 @@ class Phase:
     frozen: tuple[str, ...] = ()
     every: int = 1
     clip: float | None = None
-    second_order: bool = False

@@ -7,6 +7,7 @@ is merely unusual (R1 with batch norm, two gradient penalties, a clip under a sp
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -83,8 +84,8 @@ def defaults(loss: str) -> LossSettings:
 
 def settle(loss: str, **given: float | None) -> LossSettings:
     """Return the defaults of `loss` with what is `given`, by attribute; None means not given."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(defaults(loss), **chosen)  # type: ignore[arg-type]  # by name
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(defaults(loss), **chosen)
 
 
 def penalties(settings: LossSettings, seed: int) -> list[Penalty]:

@@ -186,9 +186,10 @@ class _SoftLabels(torch.autograd.Function):
         draw: tuple[Tensor, Tensor, int, int, int, tuple[float, ...]],
     ) -> Tensor:
         # Nobody else holds the slopes, so nobody can change them: nothing to guard.
+        loss: Tensor
         loss, ctx.real, ctx.fake = torch.ops.pokegan.soft_labels.default(real, fake, *draw)
         ctx.dtype = real.dtype
-        return loss  # type: ignore[no-any-return]  # torch's
+        return loss
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from pokegan.training.modes import build_step
 from pokegan.training.networks import build_networks
 from pokegan.training.pictures import build_held_out, build_source
 from pokegan.training.rates import GENERATOR_SIDE
-from pokegan.training.step import Step
+from pokegan.training.step import Step, StepParts
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,24 @@ class Parts:
     held_out: Tensor | None
     adaptive: AdaptiveAugment | None
     loader: Choice
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "networks": {name: one.state_dict() for name, one in self.networks.items()},
+            "optimizers": {name: one.state_dict() for name, one in self.optimizers.items()},
+            "ema": self.ema.network.state_dict(),
+            "adaptive": None if self.adaptive is None else self.adaptive.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.ema.network.load_state_dict(state["ema"])
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(state["adaptive"])
 
 
 def build(
@@ -109,16 +128,11 @@ def build(
     ]
     adaptive = build_adaptive(config, packed.background, device, peers)
     phases = build_phases(config, networks, packed.background, adaptive, peers)
+    reduce = peers.reduce if peers is not None else None
+    autocast = dtype == torch.bfloat16
     step = build_step(
         config.training.compile,
-        device,
-        networks,
-        optimizers,
-        phases,
-        dtype == torch.bfloat16,
-        used,
-        adaptive,
-        peers.reduce if peers is not None else None,
+        StepParts(networks, optimizers, phases, device, autocast, used, adaptive, reduce),
     )
     side = size or config.data.size
     source, loader = build_source(config, packed, device, dtype, side)

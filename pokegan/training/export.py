@@ -1,5 +1,6 @@
 """A generator for those who do not have pokegan: weights with a program, ONNX, a model card."""
 
+import importlib
 import json
 import warnings
 from pathlib import Path
@@ -80,7 +81,8 @@ def check_onnx() -> Any:
     """
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401  torch.onnx needs it and says so less clearly
+
+        importlib.import_module("onnxscript")  # torch.onnx needs it and says so less clearly
     except ImportError:
         raise ConfigError("--format onnx needs pip install 'pokegan[export]'") from None
     return onnxruntime

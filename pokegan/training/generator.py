@@ -240,7 +240,8 @@ def _from_safetensors(path: Path, device: str) -> Generator:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("pokegan")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged weight file ({error})") from None
     if text is None:

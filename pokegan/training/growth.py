@@ -10,6 +10,7 @@ from pokegan.data.loaders import PictureSet
 from pokegan.networks.progressive import Growable, grow
 from pokegan.training.build import Parts, build
 from pokegan.training.distributed import Ranks
+from pokegan.training.generator import Generator, GeneratorSpec
 from pokegan.training.networks import build_networks, grown_options
 from pokegan.training.rates import Rates
 from pokegan.training.stages import StagePlan, parse_stages
@@ -83,6 +84,20 @@ class Growth:
             self.alpha = self.plan.alpha_at(step, self.config.schedule.fade) if index else 1.0
             for network in (*parts.networks.values(), parts.ema.network):
                 _growable(network).set_alpha(self.alpha)
+
+    def generator(self, parts: Parts, images: int) -> Generator:
+        """Return the averaged generator as it is after `images` pictures."""
+        config = self.config
+        spec = GeneratorSpec(
+            config.generator,
+            config.latent,
+            parts.size,
+            config.recipe,
+            config.training.seed,
+            images / 1000,
+            self.alpha,
+        )
+        return Generator(parts.ema.network, spec, str(parts.device))
 
     def ends(self) -> list[int]:
         """Return the steps done at the end of each stage; none for a run that does not grow."""

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pokegan.augment import AdaptiveAugment
-from pokegan.networks.noise import CountedNoise
-from pokegan.objectives.phases import Phase, StepInput
-from pokegan.training.step import EagerStep, GradientObserver, Reduce, Step, StepRefusedError
+from pokegan.objectives.phases import StepInput
+from pokegan.training.step import EagerStep, GradientObserver, Step, StepParts, StepRefusedError
 
 
 @dataclass(frozen=True)
@@ -72,28 +69,17 @@ class FallingBack:
         return step
 
 
-def build_step(
-    wanted: str,
-    device: torch.device,
-    networks: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    phases: Sequence[Phase],
-    autocast: bool,
-    noise: Sequence[CountedNoise] = (),
-    adaptive: AdaptiveAugment | None = None,
-    reduce: Reduce | None = None,
-) -> Step:
-    """Return what runs the steps of a run; all but the first two are the args of `EagerStep`.
+def build_step(wanted: str, parts: StepParts) -> Step:
+    """Return what runs the steps of a run.
 
     Args:
         wanted: off for eager; on for compiled, and captured on CUDA; auto for on with CUDA, off
             without: on a processor compiling does not pay for itself.
-        device: of everything.
+        parts: what the step is made of.
     """
-    arguments = (networks, optimizers, phases, autocast)
-    rest = (noise, adaptive, reduce)
-    eager = EagerStep(*arguments, device.type, *rest)
-    if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
+    eager = EagerStep(parts)
+    cuda = parts.device.type == "cuda"
+    if wanted == "off" or (wanted == "auto" and not cuda):
         return eager
 
     # Imported late: torch.compile takes seconds to import.
@@ -102,7 +88,7 @@ def build_step(
     from pokegan.training.whole_step import WholeStep
 
     try:
-        whole = WholeStep(*arguments, device, *rest)
+        whole = WholeStep(parts)
     except StepRefusedError as refusal:
         return FallingBack([_refused(refusal), Way(frozenset(), lambda: eager)])
     compiled, plain = Runner(whole), Runner(whole, None)
@@ -110,8 +96,8 @@ def build_step(
         Way(frozenset({"compile"}), lambda: CompiledStep(compiled)),
         Way(frozenset(), lambda: eager),
     ]
-    if device.type == "cuda":
-        recorder = CudaRecorder(device)
+    if cuda:
+        recorder = CudaRecorder(parts.device)
         ways = [
             Way(frozenset({"compile", "capture"}), lambda: CapturedStep(compiled, recorder)),
             Way(frozenset({"capture"}), lambda: CapturedStep(plain, recorder)),

@@ -38,8 +38,9 @@ from pokegan.training.hardware import (
 from pokegan.training.launch import Launch
 from pokegan.training.pictures import prepare_options
 from pokegan.training.report import environment, write_report
+from pokegan.training.run import Run
 from pokegan.training.run_folder import RunFolder
-from pokegan.training.trainer import Run, Trainer
+from pokegan.training.trainer import Trainer
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]

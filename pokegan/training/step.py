@@ -5,6 +5,7 @@ Knows networks, optimisers and phases; not what they compute.
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,6 +16,33 @@ from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
 
 Reduce = Callable[[str, Sequence[Tensor]], None]
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """What a step is made of, whichever way it runs.
+
+    Attributes:
+        networks: by name.
+        optimizers: by the name of the network that each updates.
+        phases: in order.
+        device: of everything.
+        autocast: bfloat16 autocast for the networks' arithmetic.
+        noise: where the networks' noise layers get their numbers.
+        adaptive: the augmentation that follows the discriminator's logits, if any.
+        reduce: makes gradients the mean over all ranks, in place: called for every network that a
+            phase updates, after its backward pass and before its update, with the network's name
+            and those of its parameters' gradients that there are, in the parameters' order.
+    """
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    phases: Sequence[Phase]
+    device: torch.device
+    autocast: bool = False
+    noise: Sequence[CountedNoise] = ()
+    adaptive: AdaptiveAugment | None = None
+    reduce: Reduce | None = None
 
 
 class StepRefusedError(Exception):
@@ -65,53 +93,28 @@ class EagerStep:
     """Runs the phases one after another, eagerly.
 
     Args:
-        networks: by name.
-        optimizers: by the name of the network that each updates.
-        phases: in order.
-        autocast: bfloat16 autocast for the networks' arithmetic.
-        device_type: cpu or cuda.
-        noise: where the networks' noise layers get their numbers.
-        adaptive: the augmentation that follows the discriminator's logits, if any.
-        reduce: makes gradients the mean over all ranks, in place: called for every network that a
-            phase updates, after its backward pass and before its update, with the network's name
-            and those of its parameters' gradients that there are, in the parameters' order.
+        parts: what the step is made of.
     """
 
     mode = "eager"
 
-    def __init__(
-        self,
-        networks: Mapping[str, nn.Module],
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        phases: Sequence[Phase],
-        autocast: bool,
-        device_type: str,
-        noise: Sequence[CountedNoise] = (),
-        adaptive: AdaptiveAugment | None = None,
-        reduce: Reduce | None = None,
-    ) -> None:
-        self.networks = networks
-        self.optimizers = optimizers
-        self.phases = phases
-        self.autocast = autocast
-        self.device_type = device_type
-        self.noise = noise
-        self.adaptive = adaptive
-        self.reduce = reduce
+    def __init__(self, parts: StepParts) -> None:
+        self.parts = parts
 
     def __call__(
         self, inputs: StepInput, number: int, observer: GradientObserver | None = None
     ) -> dict[str, Tensor]:
         """Run step `number` and return detached scalars to record, on the device."""
         recorded: dict[str, Tensor] = {}
-        for noise in self.noise:
+        for noise in self.parts.noise:
             noise.begin(inputs.step, inputs.samples)
-        for phase in self.phases:
+        for phase in self.parts.phases:
             if (number + 1) % phase.every == 0:
                 recorded.update(self._run(phase, inputs, observer))
-        if self.adaptive is not None:
-            self.adaptive.update(len(inputs.samples))
-            recorded.update(self.adaptive.recorded())
+        adaptive = self.parts.adaptive
+        if adaptive is not None:
+            adaptive.update(len(inputs.samples))
+            recorded.update(adaptive.recorded())
         return recorded
 
     def news(self) -> list[str]:
@@ -121,19 +124,21 @@ class EagerStep:
     def _run(
         self, phase: Phase, inputs: StepInput, observer: GradientObserver | None
     ) -> Mapping[str, Tensor]:
-        with _frozen(self.networks[name] for name in phase.frozen):
-            with torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast):
+        parts = self.parts
+        with _frozen(parts.networks[name] for name in phase.frozen):
+            with torch.autocast(parts.device.type, torch.bfloat16, enabled=parts.autocast):
                 result = phase.loss(inputs)
             result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:
-            if self.reduce is not None:
-                self.reduce(name, _gradients(self.networks[name]))
+            network, optimizer = parts.networks[name], parts.optimizers[name]
+            if parts.reduce is not None:
+                parts.reduce(name, _gradients(network))
             if observer is not None:
-                observer.observe(name, self.networks[name])
-            self.optimizers[name].step()
-            self.optimizers[name].zero_grad(set_to_none=True)
+                observer.observe(name, network)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             if phase.clip is not None:
-                clip(self.networks[name], phase.clip)
+                clip(network, phase.clip)
         return result.recorded
 
 

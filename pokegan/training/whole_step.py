@@ -7,17 +7,15 @@ while it is traced, by which phases are due.
 import itertools
 import types
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pokegan.augment import AdaptiveAugment
-from pokegan.networks.noise import CountedNoise
 from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
 from pokegan.objectives.phases import Phase, StepInput
 from pokegan.training.adam_update import AdamUpdate
-from pokegan.training.step import GradientObserver, Reduce, clip
+from pokegan.training.step import GradientObserver, Reduce, StepParts, clip
 
 Gradients = list[Tensor | None]
 Outcome = tuple[dict[str, Tensor], list[Gradients]]
@@ -28,33 +26,25 @@ Due = tuple[int, ...]  # indices of the phases that run in a step: each choice i
 class WholeStep:
     """What `EagerStep` does, without Python between the tensors.
 
-    Args are those of `EagerStep`, on one device.
+    Args:
+        parts: what the step is made of.
 
     Raises:
         StepRefusedError: an optimiser is no fused Adam.
     """
 
-    def __init__(
-        self,
-        networks: Mapping[str, nn.Module],
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        phases: Sequence[Phase],
-        autocast: bool,
-        device: torch.device,
-        noise: Sequence[CountedNoise] = (),
-        adaptive: AdaptiveAugment | None = None,
-        reduce: Reduce | None = None,
-    ) -> None:
-        self.networks = networks
-        self.phases = phases
-        self.autocast = autocast
-        self.device = device
-        self.noise = noise
-        self.adaptive = adaptive
-        self.reducer = None if reduce is None else _Reducer(reduce)
-        self.updates = {name: AdamUpdate(one) for name, one in optimizers.items()}
-        self.norms = {name: spectral_norms(network) for name, network in networks.items()}
-        self.anchor = torch.zeros((), device=device, requires_grad=True)
+    def __init__(self, parts: StepParts) -> None:
+        # One by one: a tracer that met `parts` would look into the optimisers too.
+        self.networks = parts.networks
+        self.phases = parts.phases
+        self.autocast = parts.autocast
+        self.device = parts.device
+        self.noise = parts.noise
+        self.adaptive = parts.adaptive
+        self.reducer = None if parts.reduce is None else _Reducer(parts.reduce)
+        self.updates = {name: AdamUpdate(one) for name, one in parts.optimizers.items()}
+        self.norms = {name: spectral_norms(network) for name, network in parts.networks.items()}
+        self.anchor = torch.zeros((), device=parts.device, requires_grad=True)
         self._left: dict[Due, tuple[bool, ...]] = {}
 
     def prepare(self, number: int) -> tuple[Due, bool]:

@@ -24,15 +24,7 @@ from pokegan.data.refusals import category
 
 Output = pytest.CaptureFixture[str]
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tests' working folder, with a cache of its own beside it."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path / "cache"))
-    return folder
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Shards to look at, and the pictures that they were made of."""
+"""A cache of a test's own; shards to look at, and the pictures that they were made of."""
 
 from pathlib import Path
 
@@ -14,6 +14,14 @@ from pokegan.data.sources import FolderSource
 
 COUNT = 23
 PREPARED = PrepareOptions(16)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, not made yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("POKEGAN_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,6 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("POKEGAN_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
 def said() -> list[str]:
     return []
 

@@ -98,7 +98,7 @@ def test_dali_reads_the_same_by_our_index(made: ShardPictures) -> None:
     tars = [str(made.folder / file) for file, _, _ in made.manifest.shards]
 
     @pipeline_def(batch_size=COUNT, num_threads=1, device_id=None)
-    def pipeline():  # type: ignore[no-untyped-def]  # as DALI wants it
+    def pipeline():
         indices = [path.replace(".tar", ".idx") for path in tars]
         return fn.readers.webdataset(paths=tars, index_paths=indices, ext=["png;jpg"])
 

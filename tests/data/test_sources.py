@@ -44,13 +44,6 @@ def _names(source: FolderSource) -> list[str]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("POKEGAN_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
 def said() -> list[str]:
     return []
 
@@ -153,9 +146,7 @@ def test_pipes_are_never_opened(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 exist on Linux")
 def test_names_that_are_no_text(tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path) + b"/pika\xff.png"
-    with open(path, "wb") as file:  # noqa: PTH123  a path of bytes
-        file.write(PNG)
+    (tmp_path / os.fsdecode(b"pika\xff.png")).write_bytes(PNG)
     images = prepare(FolderSource(tmp_path), PrepareOptions(8), tmp_path / "set", workers=0)
     assert images.names == ["pika\\xff.png"]
 

@@ -119,7 +119,7 @@ def test_inception_from_a_file_equals_the_network_itself(
 ) -> None:
     module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
-    class Untrained(module.FeatureExtractorInceptionV3):  # type: ignore[misc, name-defined]  # imported above
+    class Untrained(module.FeatureExtractorInceptionV3):
         def load_state_dict(self, *args: Any, **kwargs: Any) -> None:
             """Keep the weights that the constructor drew."""
 

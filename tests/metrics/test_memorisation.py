@@ -74,7 +74,7 @@ def test_copies_in_features(creatures: Pictures, change: str) -> None:
     ],
     ids=["unseen pictures", "empty pictures", "the mean picture", "noise"],
 )
-def test_what_is_no_copy_is_not_flagged(creatures: Pictures, made) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_copy_is_not_flagged(creatures: Pictures, made) -> None:
     train, unseen = creatures[:120], creatures[120:]
     found = copies_by_pixels(thumbnails(train), thumbnails(made(train, unseen)))
     assert float(found.flagged.double().mean()) <= 0.03

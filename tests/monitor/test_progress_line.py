@@ -13,19 +13,6 @@ import pytest
 from pokegan.monitor.progress import Progress
 
 
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def plain(clock):
     """Return a stream that is no terminal and a function that makes a progress on it."""

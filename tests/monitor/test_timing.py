@@ -5,18 +5,6 @@ import pytest
 from pokegan.monitor.timing import Timing
 
 
-class Clock:
-    now = 50.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def timing(clock):
     return Timing(clock)

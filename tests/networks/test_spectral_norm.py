@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from small_steps import inputs_of
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.profiler import ProfilerActivity, profile
@@ -14,7 +15,6 @@ from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.networks.spectral_norm import spectral_norm_, spectral_norms
 from pokegan.networks.spectral_state import from_torch_state, to_torch_state
-from pokegan.objectives.phases import StepInput
 from pokegan.ops import status
 from pokegan.training.build import build
 
@@ -286,8 +286,7 @@ def test_operators_in_a_whole_training_step(tiny: RunConfig, share: bool) -> Non
     parts = build(config, PackedImages.open(config.data.source))
 
     def step(number: int) -> None:
-        real = parts.source.batch(8 * number, 8)
-        parts.step(StepInput(real.images, real.samples, torch.tensor(number)), number)
+        parts.step(inputs_of(parts, 8, number), number)
 
     step(0)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:

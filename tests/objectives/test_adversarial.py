@@ -21,7 +21,7 @@ from pokegan.objectives.penalties import (
 from pokegan.objectives.phases import StepInput
 from pokegan.objectives.settings import defaults, penalties
 from pokegan.ops.random import Stream, normal, uniform
-from pokegan.training.step import EagerStep
+from pokegan.training.step import EagerStep, StepParts
 
 BATCH, LATENT, PIXELS = 6, 4, 12
 
@@ -82,7 +82,8 @@ def step_of(objective: AdversarialObjective, autocast: bool = False) -> EagerSte
     optimizers = {
         name: torch.optim.Adam(network.parameters(), lr=1e-3) for name, network in networks.items()
     }
-    return EagerStep(networks, optimizers, objective.phases(), autocast, "cpu")
+    cpu = torch.device("cpu")
+    return EagerStep(StepParts(networks, optimizers, objective.phases(), cpu, autocast))
 
 
 def gradient_sum(objective: AdversarialObjective, steps: int) -> list[Tensor]:
@@ -130,14 +131,13 @@ def test_the_phases_of_a_step_in_order() -> None:
         ("generator", ("generator",), 5),
     ]
     assert [phase.clip for phase in phases] == [0.01, 0.01, 0.01, None]
-    assert [phase.second_order for phase in phases] == [True, True, True, False]
     assert phases[-1].frozen == ("discriminator",)
 
 
-def test_without_penalties_nothing_is_of_second_order() -> None:
+def test_the_phases_without_penalties() -> None:
     phases = make().phases()
     assert [phase.name for phase in phases] == ["discriminator", "generator"]
-    assert not any(phase.second_order or phase.clip for phase in phases)
+    assert not any(phase.clip for phase in phases)
 
 
 def test_the_wgan_gp_loss_is_that_of_its_paper() -> None:

@@ -22,7 +22,7 @@ from pokegan.objectives.autoencoding import (
     reconstruction_l1,
 )
 from pokegan.objectives.phases import StepInput
-from pokegan.training.step import EagerStep
+from pokegan.training.step import EagerStep, StepParts
 
 BATCH, LATENT = 4, 4
 Networks = dict[str, nn.Module]
@@ -264,7 +264,7 @@ def test_a_step_equals_the_textbook(share: bool) -> None:
     optimizers = {
         name: torch.optim.SGD(network.parameters(), lr=1.0) for name, network in networks.items()
     }
-    step = EagerStep(networks, optimizers, objective.phases(), autocast=False, device_type="cpu")
+    step = EagerStep(StepParts(networks, optimizers, objective.phases(), torch.device("cpu")))
     for number in range(2):
         given = inputs(16, number)
         by_hand, own = copy.deepcopy((networks, counted))
@@ -353,7 +353,7 @@ def test_thirty_steps_bring_pictures_that_were_kept_out_closer() -> None:
         name: torch.optim.Adam(network.parameters(), lr=5e-3, betas=(0.5, 0.999))
         for name, network in networks.items()
     }
-    step = EagerStep(networks, optimizers, objective.phases(), autocast=False, device_type="cpu")
+    step = EagerStep(StepParts(networks, optimizers, objective.phases(), torch.device("cpu")))
 
     def distance() -> float:
         return reconstruction_l1(networks["encoder"], networks["generator"], kept_out).item()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_steps import inputs_of, step_parts
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
@@ -123,8 +124,7 @@ def test_every_loss_with_targets_trains_with_soft_labels(tiny: RunConfig, name: 
     parts = build(config, PackedImages.open(config.data.source))
     before = {key: value.clone() for key, value in parts.networks["generator"].state_dict().items()}
     for step in range(3):
-        real = parts.source.batch(step * 8, 8)
-        recorded = parts.step(StepInput(real.images, real.samples, torch.tensor(step)), step)
+        recorded = parts.step(inputs_of(parts, 8, step), step)
     assert all(torch.isfinite(value) for value in recorded.values())
     after = parts.networks["generator"].state_dict()
     assert any(not torch.equal(after[key], value) for key, value in before.items())
@@ -134,11 +134,10 @@ def test_a_relativistic_generator_is_given_the_reals(tiny: RunConfig) -> None:
     """Its gradient is that of the formula on both logits; the discriminator's stay frozen."""
     config = override(tiny, {"objective.loss": "ragan", "objective.share_fakes": False})
     parts = build(config, PackedImages.open(config.data.source))
-    real = parts.source.batch(0, 8)
-    given = StepInput(real.images, real.samples, torch.tensor(0))
+    given = inputs_of(parts, 8, 0)
     generator, discriminator = parts.networks["generator"], parts.networks["discriminator"]
-    objective = parts.step.phases[1].loss.__self__
+    objective = step_parts(parts).phases[1].loss.__self__
     loss = objective.generator_loss(given).loss
-    fakes = generator(objective.latents(real.samples, torch.tensor(0), "generator"))
-    expected = adversarial_loss("ragan").generator(discriminator(fakes), discriminator(real.images))
+    fakes = generator(objective.latents(given.samples, given.step, "generator"))
+    expected = adversarial_loss("ragan").generator(discriminator(fakes), discriminator(given.real))
     torch.testing.assert_close(loss, expected)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_steps import inputs_of
 
 from pokegan import recipes
 from pokegan.config import RunConfig, override
@@ -18,7 +19,6 @@ from pokegan.config.parts import LOSSES
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.objectives.losses import adversarial_loss
-from pokegan.objectives.phases import StepInput
 from pokegan.training.build import Parts
 from pokegan.training.checks import check
 from pokegan.training.growth import Growth
@@ -133,15 +133,13 @@ def run_thirty_steps(config: RunConfig, packed: PackedImages) -> None:
             parts = growth.grow(parts, stage)
             before = weights(parts)
         growth.prepare(parts, stage, step)
-        batch = parts.source.batch(step * 5, 5)
-        inputs = StepInput(batch.images, batch.samples, torch.tensor(step))
-        recorded = parts.step(inputs, step)
+        recorded = parts.step(inputs_of(parts, 5, step), step)
         parts.ema.update((step + 1) * 5, 5)
         assert {"loss/discriminator", "score/real", "score/fake"} <= recorded.keys()
         values = torch.stack([value.float() for value in recorded.values()])
         assert values.isfinite().all(), (step, recorded)
         assert not values.requires_grad
-        del batch, inputs, recorded, values
+        del recorded, values
         if step + 1 in moments:
             measured.append(living_bytes())
     assert stage == growth.index(STEPS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_steps import inputs_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pokegan import recipes
@@ -19,7 +20,6 @@ from pokegan.data.prepare import prepare
 from pokegan.data.sources import FolderSource
 from pokegan.errors import ConfigError
 from pokegan.objectives.losses import adversarial_loss
-from pokegan.objectives.phases import StepInput
 from pokegan.training.build import build
 from pokegan.training.checks import check
 
@@ -46,8 +46,7 @@ def test_the_watcher_sees_what_it_should() -> None:
 def assert_reads_nothing(config: Any, packed_folder: Path) -> None:
     parts = build(config, PackedImages.open(packed_folder))
     for step in (0, 4):  # wgan's generator has its turn in the fifth
-        batch = parts.source.batch(4 * step, 4)
-        inputs = StepInput(batch.images, batch.samples, torch.tensor(step))
+        inputs = inputs_of(parts, 4, step)
         with NothingIsRead():
             recorded = parts.step(inputs, step)
             parts.ema.update(4 * step + 4, 4)

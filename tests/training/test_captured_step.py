@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from small_steps import inputs_of, whole_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
-from pokegan.objectives.phases import StepInput
-from pokegan.training.build import Parts, build
+from pokegan.training.build import build
 from pokegan.training.captured_step import WARM_UP, CapturedStep
 from pokegan.training.compiled_step import Runner
-from pokegan.training.step import EagerStep, StepRefusedError
-from pokegan.training.whole_step import Outcome, WholeStep
+from pokegan.training.step import StepRefusedError
+from pokegan.training.whole_step import Outcome
 
 Narrow = Callable[..., RunConfig]
 RECIPES = [
@@ -82,19 +82,6 @@ class TapeRecorder:
         return replay, outcome
 
 
-def whole_of(parts: Parts) -> WholeStep:
-    eager = parts.step
-    assert isinstance(eager, EagerStep)
-    arguments = (eager.networks, eager.optimizers, eager.phases, eager.autocast)
-    return WholeStep(*arguments, parts.device, eager.noise, eager.adaptive, eager.reduce)
-
-
-def step_inputs(parts: Parts, batch: int, number: int) -> StepInput:
-    real = parts.source.batch(number * batch, batch)
-    step = torch.full((), number, dtype=torch.int64, device=parts.device)
-    return StepInput(real.images, real.samples, step)
-
-
 @pytest.mark.parametrize(("recipe", "changes"), RECIPES)
 def test_replays_equal_eager_steps(narrow: Narrow, recipe: str, changes: dict[str, Any]) -> None:
     """Fresh random numbers, a falling learning rate and lazy phases, all in replays."""
@@ -107,8 +94,8 @@ def test_replays_equal_eager_steps(narrow: Narrow, recipe: str, changes: dict[st
         for parts in (eager, captured):
             for optimizer in parts.optimizers.values():
                 optimizer.param_groups[0]["lr"] = 1e-3 / (number + 1)
-        wanted = eager.step(step_inputs(eager, 4, number), number)
-        found = step(step_inputs(captured, 4, number), number)
+        wanted = eager.step(inputs_of(eager, 4, number), number)
+        found = step(inputs_of(captured, 4, number), number)
         assert wanted.keys() == found.keys()
         for name, value in wanted.items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
@@ -127,11 +114,11 @@ def test_a_loaded_optimiser_is_recorded_anew(narrow: Narrow) -> None:
     parts = build(config, PackedImages.open(config.data.source))
     step = CapturedStep(Runner(whole_of(parts), backend=None), TapeRecorder())
     for number in range(WARM_UP + 2):
-        step(step_inputs(parts, 4, number), number)
+        step(inputs_of(parts, 4, number), number)
     for optimizer in parts.optimizers.values():
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for number in range(2 * (WARM_UP + 2)):
-        step(step_inputs(parts, 4, number), number)
+        step(inputs_of(parts, 4, number), number)
     counts = [
         float(own["step"])
         for one in parts.optimizers.values()
@@ -150,14 +137,14 @@ def test_what_cannot_be_recorded_is_not_half_done(narrow: Narrow) -> None:
     eager, captured = build(config, packed), build(config, packed)
     step = CapturedStep(Runner(whole_of(captured), backend=None), Refusing())
     for number in range(WARM_UP + 2):
-        eager.step(step_inputs(eager, 4, number), number)
+        eager.step(inputs_of(eager, 4, number), number)
         if number < WARM_UP:
-            step(step_inputs(captured, 4, number), number)
+            step(inputs_of(captured, 4, number), number)
             continue
         if number == WARM_UP:
             with pytest.raises(StepRefusedError, match="not here"):
-                step(step_inputs(captured, 4, number), number)
-        captured.step(step_inputs(captured, 4, number), number)
+                step(inputs_of(captured, 4, number), number)
+        captured.step(inputs_of(captured, 4, number), number)
     for name, network in eager.networks.items():
         state = captured.networks[name].state_dict()
         for key, value in network.state_dict().items():
@@ -184,7 +171,7 @@ def test_fifty_captured_steps_equal_eager_ones(
     eager = build(override(config, {"training.compile": "off"}), packed)
     captured = build(override(config, {"training.compile": "on"}), packed)
     for number in range(50):
-        given = [step_inputs(parts, 4, number) for parts in (eager, captured)]
+        given = [inputs_of(parts, 4, number) for parts in (eager, captured)]
         wanted = eager.step(given[0], number)
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error" if number > 30 else "default")

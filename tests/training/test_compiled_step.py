@@ -1,5 +1,6 @@
 """The compiled step against the eager one, and what happens where a step does not compile."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_steps import inputs_of, step_parts, whole_of
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
@@ -16,7 +18,6 @@ from pokegan.training.compiled_step import CompiledStep, Runner
 from pokegan.training.modes import FallingBack, Way, build_step
 from pokegan.training.session import resume, train
 from pokegan.training.step import EagerStep, StepRefusedError
-from pokegan.training.whole_step import WholeStep
 
 Narrow = Callable[..., RunConfig]
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
@@ -27,19 +28,6 @@ CASES = [  # (recipe, changes, backend): one is compiled to machine code, the ot
     ("gan-pokemon-dcgan", {"objective.loss": "wgan-gp", "objective.discriminator_steps": 2},
      "aot_eager"),
 ]  # fmt: skip
-
-
-def compiled_step(parts: Parts, backend: str | None) -> CompiledStep:
-    eager = parts.step
-    assert isinstance(eager, EagerStep)
-    arguments = (eager.networks, eager.optimizers, eager.phases, eager.autocast)
-    whole = WholeStep(*arguments, parts.device, eager.noise, eager.adaptive, eager.reduce)
-    return CompiledStep(Runner(whole, backend))
-
-
-def given(parts: Parts, number: int) -> StepInput:
-    real = parts.source.batch(number * 4, 4)
-    return StepInput(real.images, real.samples, torch.tensor(number))
 
 
 def weights(parts: Parts, name: str) -> torch.Tensor:
@@ -55,13 +43,13 @@ def test_equals_the_eager_step(
     config = narrow(recipe, changes)
     packed = PackedImages.open(config.data.source)
     eager, compiled = build(config, packed), build(config, packed)
-    step = compiled_step(compiled, backend)
+    step = CompiledStep(Runner(whole_of(compiled), backend))
     for number in range(4):
         for parts in (eager, compiled):
             for optimizer in parts.optimizers.values():
                 optimizer.param_groups[0]["lr"] = 1e-3 / (number + 1)
-        wanted = eager.step(given(eager, number), number)
-        found = step(given(compiled, number), number)
+        wanted = eager.step(inputs_of(eager, 4, number), number)
+        found = step(inputs_of(compiled, 4, number), number)
         assert wanted.keys() == found.keys()
         for name, value in wanted.items():
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
@@ -80,18 +68,15 @@ def test_what_does_not_compile_is_told_once_and_goes_on_eager(narrow: Narrow) ->
     config = narrow("gan-pokemon-sngan")
     packed = PackedImages.open(config.data.source)
     reference, parts = build(config, packed), build(config, packed)
-    assert isinstance(parts.step, EagerStep)
-    phases = [*parts.step.phases]
+    own = step_parts(parts)
     broken = Phase("broken", (), impatient, every=1)
-    step = build_step("on", parts.device, parts.networks, parts.optimizers, [broken, *phases],
-                      False, parts.step.noise)  # fmt: skip
+    step = build_step("on", dataclasses.replace(own, phases=[broken, *own.phases]))
     assert step.mode == "compiled"
     assert isinstance(step, FallingBack)
-    eager = EagerStep(parts.networks, parts.optimizers, phases, False, "cpu", parts.step.noise)
-    step._ways[-1] = Way(frozenset(), lambda: eager)
+    step._ways[-1] = Way(frozenset(), lambda: EagerStep(own))
     for number in range(3):
-        wanted = reference.step(given(reference, number), number)
-        found = step(given(parts, number), number)
+        wanted = reference.step(inputs_of(reference, 4, number), number)
+        found = step(inputs_of(parts, 4, number), number)
         assert all(torch.equal(found[name], value) for name, value in wanted.items())
     (line,) = step.news()
     assert line.startswith("compile: ")

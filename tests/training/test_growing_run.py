@@ -22,8 +22,8 @@ from pokegan.monitor.stats import read_stats
 from pokegan.training import checkpoint
 from pokegan.training.generator import load
 from pokegan.training.growth import Growth
+from pokegan.training.run import Run
 from pokegan.training.session import resume, train
-from pokegan.training.trainer import Run
 
 STEPS = 15  # five a stage, of which the first three fade: alpha 0, 0.4, 0.8
 SIZES = (8, 16, 32)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_steps import inputs_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pokegan import recipes
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.monitor.accumulate import Accumulator
-from pokegan.objectives.phases import StepInput
 from pokegan.training.build import build
 
 Narrow = Callable[..., RunConfig]
@@ -74,9 +74,7 @@ def steps(config: RunConfig, count: int = 5) -> int:
     mode = NoWaiting(parts.device)
     for done in range(count):
         with mode:
-            real = parts.source.batch(done * batch, batch)
-            number = torch.full((), done, dtype=torch.int64, device=parts.device)
-            sums.add(parts.step(StepInput(real.images, real.samples, number), done))
+            sums.add(parts.step(inputs_of(parts, batch, done), done))
             parts.ema.update((done + 1) * batch, batch)
     return mode.count
 
@@ -108,9 +106,7 @@ def test_an_eager_step_never_waits_on_a_gpu(
         # The first step makes the optimisers' state, a new epoch its order.
         torch.cuda.set_sync_debug_mode("error" if done not in (0, 5) else "default")
         try:
-            real = parts.source.batch(done * batch, batch)
-            number = torch.full((), done, dtype=torch.int64, device=parts.device)
-            parts.step(StepInput(real.images, real.samples, number), done)
+            parts.step(inputs_of(parts, batch, done), done)
             parts.ema.update((done + 1) * batch, batch)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from small_steps import inputs_of, step_parts
 from torch import nn
 
 from pokegan.config import OptimizerConfig, RunConfig, override
@@ -20,8 +21,7 @@ STEPS = 4
 def run_ours(parts: Parts, batch: int) -> dict[str, torch.Tensor]:
     recorded = {}
     for step in range(STEPS):
-        real = parts.source.batch(step * batch, batch)
-        recorded = parts.step(StepInput(real.images, real.samples, torch.tensor(step)), step)
+        recorded = parts.step(inputs_of(parts, batch, step), step)
     return recorded
 
 
@@ -86,11 +86,11 @@ def test_what_is_recorded_is_what_the_names_say(tiny: RunConfig) -> None:
     config = override(tiny, {"objective.label_smoothing": 0.0, "objective.share_fakes": True})
     parts = build(config, PackedImages.open(config.data.source))
     before = copy.deepcopy(parts.networks)
-    real = parts.source.batch(0, 8)
-    recorded = parts.step(StepInput(real.images, real.samples, torch.tensor(0)), 0)
-    latents = normal(config.training.seed, Stream.LATENT, 0, real.samples, config.latent.size)
+    given = inputs_of(parts, 8, 0)
+    recorded = parts.step(given, 0)
+    latents = normal(config.training.seed, Stream.LATENT, 0, given.samples, config.latent.size)
     fakes = before["generator"](latents)
-    on_real, on_fake = before["discriminator"](real.images), before["discriminator"](fakes)
+    on_real, on_fake = before["discriminator"](given.real), before["discriminator"](fakes)
     expected = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
     torch.testing.assert_close(recorded["loss/discriminator"], expected.detach())
     torch.testing.assert_close(recorded["score/real"], on_real.sigmoid().mean().detach())
@@ -100,7 +100,7 @@ def test_what_is_recorded_is_what_the_names_say(tiny: RunConfig) -> None:
 
 def test_the_generators_phase_leaves_the_discriminator_alone(tiny: RunConfig) -> None:
     parts = build(tiny, PackedImages.open(tiny.data.source))
-    phase = parts.step.phases[1]
+    phase = step_parts(parts).phases[1]
     seen = {}
 
     def spy(inputs: StepInput):
@@ -108,10 +108,8 @@ def test_the_generators_phase_leaves_the_discriminator_alone(tiny: RunConfig) ->
         seen["frozen"] = [parameter.requires_grad for parameter in discriminator.parameters()]
         return phase.loss(inputs)
 
-    real = parts.source.batch(0, 8)
     weights = copy.deepcopy(parts.networks["discriminator"].state_dict())
-    inputs = StepInput(real.images, real.samples, torch.tensor(0))
-    parts.step._run(dataclasses.replace(phase, loss=spy), inputs, None)
+    parts.step._run(dataclasses.replace(phase, loss=spy), inputs_of(parts, 8, 0), None)
     assert not any(seen["frozen"])
     for name, parameter in parts.networks["discriminator"].named_parameters():
         assert torch.equal(parameter, weights[name])

@@ -1,7 +1,9 @@
 """What a run leaves behind, and the faults of the older projects that it must not have."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,13 @@ from pokegan.data.batches import Augmentation, ResidentSource
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
 from pokegan.monitor.stats import read_stats
+from pokegan.training.distributed import Ranks
 from pokegan.training.generator import load
+from pokegan.training.growth import Growth
+from pokegan.training.run_folder import create
 from pokegan.training.session import resume, train
+from pokegan.training.step import Step
+from pokegan.training.trainer import Trainer
 
 
 def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) -> None:
@@ -184,7 +191,10 @@ def test_every_picture_is_shown_once_an_epoch(packed_folder: Path, batch: int) -
 
 def test_the_order_does_not_depend_on_the_batch(packed_folder: Path) -> None:
     packed = PackedImages.open(packed_folder)
-    make = lambda: ResidentSource(packed.images, packed.background, 5, torch.device("cpu"))  # noqa: E731  two fresh ones
+
+    def make() -> ResidentSource:
+        return ResidentSource(packed.images, packed.background, 5, torch.device("cpu"))
+
     assert epochs(make(), 4, 10) == epochs(make(), 10, 4)
 
 
@@ -201,3 +211,42 @@ def test_half_of_the_pictures_are_mirrored_and_the_shift_is_bounded(packed_folde
     assert shifts.max() == 3
     counts = torch.stack([(shifts == value).sum() for value in range(-3, 4)])
     assert (counts - 8000 / 7).abs().max() < 5 * (8000 / 7) ** 0.5
+
+
+class Telling:
+    """A step that has news after its first time."""
+
+    mode = "telling"
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.untold = ["compile: not here"]
+
+    def __call__(self, *arguments: Any) -> Mapping[str, torch.Tensor]:
+        return self.step(*arguments)
+
+    def news(self) -> list[str]:
+        news, self.untold = self.untold, []
+        return news
+
+
+class Second(Ranks):
+    """Rank 1, which here meets nobody."""
+
+    rank = 1
+
+
+@pytest.mark.parametrize(("ranks", "told"), [(Ranks(), 1), (Second(), 0)])
+def test_a_steps_news_are_told_by_rank_0(
+    ranks: Ranks, told: int, tiny: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = PackedImages.open(tiny.data.source)
+    folder = create(tiny, tmp_path / "run")
+    folder.samples.mkdir()
+    (folder.samples / "epoch-0000.png").write_bytes(b"")  # what rank 0 would have written
+    trainer = Trainer(tiny, Growth(tiny, packed), folder, packed.checksum, ranks)
+    step = Telling(trainer.parts.step)
+    trainer.parts = dataclasses.replace(trainer.parts, step=step)
+    assert trainer.train().steps == 6
+    assert capsys.readouterr().err.splitlines().count("note      compile: not here") == told
+    assert folder.stats.exists() == folder.weights.exists() == bool(told)

@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from small_steps import inputs_of, whole_of
 from torch import Tensor, nn
 
 from pokegan import recipes
 from pokegan.config import RunConfig
 from pokegan.data.packed import PackedImages
-from pokegan.objectives.phases import StepInput
 from pokegan.training.build import Parts
 from pokegan.training.compiled_step import CompiledStep, Runner
 from pokegan.training.growth import Growth
-from pokegan.training.step import EagerStep, StepRefusedError
-from pokegan.training.whole_step import WholeStep
+from pokegan.training.step import StepRefusedError
 
 Narrow = Callable[..., RunConfig]
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -37,27 +36,6 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 def parts_of(config: RunConfig) -> Parts:
     growth = Growth(config, PackedImages.open(config.data.source))
     return growth.build(1 if config.schedule.stages else 0)
-
-
-def whole_of(parts: Parts) -> WholeStep:
-    eager = parts.step
-    assert isinstance(eager, EagerStep)
-    return WholeStep(
-        eager.networks,
-        eager.optimizers,
-        eager.phases,
-        eager.autocast,
-        parts.device,
-        eager.noise,
-        eager.adaptive,
-        eager.reduce,
-    )
-
-
-def inputs_of(parts: Parts, batch: int, number: int) -> StepInput:
-    real = parts.source.batch(number * batch, batch)
-    step = torch.full((), number, dtype=torch.int64, device=parts.device)
-    return StepInput(real.images, real.samples, step)
 
 
 def state_of(parts: Parts) -> dict[str, Tensor]:
@@ -163,12 +141,11 @@ def test_gradients_are_reduced_before_the_update(narrow: Narrow, backend: str | 
     moved = []
     for reduce in (None, halve):
         parts = parts_of(narrow("house-dcgan"))
-        assert isinstance(parts.step, EagerStep)
-        parts.step.reduce = reduce
         for optimizer in parts.optimizers.values():
             optimizer.param_groups[0].update(betas=(0.0, 0.0), eps=1e6, lr=1e6)
         before = [p.detach().clone() for p in parts.networks["discriminator"].parameters()]
-        CompiledStep(Runner(whole_of(parts), backend))(inputs_of(parts, 4, 0), 0)
+        step = CompiledStep(Runner(whole_of(parts, reduce=reduce), backend))
+        step(inputs_of(parts, 4, 0), 0)
         after = parts.networks["discriminator"].parameters()
         moved.append([p.detach() - q for p, q in zip(after, before, strict=True)])
     for all_of_it, half in zip(*moved, strict=True):
