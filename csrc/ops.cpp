@@ -34,6 +34,11 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "random_normal(int seed, int stream, Tensor step, Tensor samples, int count) -> Tensor");
 
+  // Dropout of values, or of whole feature maps; its own gradient.
+  library.def(
+      "dropout(Tensor values, Tensor step, Tensor samples, int seed, int stream, float p, "
+      "bool maps) -> Tensor");
+
   // The loss, and its derivatives by the logits, real and fake. A rule is (real_low, real_high,
   // fake_low, fake_high, swap): one list, because each argument adds to the cost of a call.
   library.def(

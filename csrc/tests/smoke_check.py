@@ -21,6 +21,7 @@ from pokegan.ops import (
 )
 from pokegan.ops.batch_gather import batch_gather, batch_gather_reference
 from pokegan.ops.diff_augment import diff_augment, diff_augment_reference
+from pokegan.ops.dropout import dropout, dropout_reference
 from pokegan.ops.soft_labels import (
     label_targets,
     label_targets_reference,
@@ -51,6 +52,19 @@ def check_diff_augment(device: str) -> None:
             (second,) = torch.autograd.grad(gradient.square().sum(), images)
             results.append((out, gradient, second))
         torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def check_dropout(device: str) -> None:
+    samples, step = torch.arange(4, device=device), torch.tensor(3, device=device)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        values = torch.randn(8, 6, 9, 23, device=device).contiguous(memory_format=memory)
+        values.requires_grad_()
+        for maps in (False, True):
+            results = []
+            for drop in (dropout, dropout_reference):
+                out = drop(values, 0.3, 5, 9, step, samples, maps=maps)
+                results.append((out, *torch.autograd.grad(out.square().sum(), values)))
+            assert all(map(torch.equal, *results))
 
 
 def check_random(device: str) -> None:
@@ -126,6 +140,7 @@ CHECKS = {
     "conv_transpose2d_bf16": check_conv,
     "conv_units": check_conv,
     "diff_augment": check_diff_augment,
+    "dropout": check_dropout,
     "random_words": check_random,
     "random_uniform": check_random,
     "random_normal": check_random,

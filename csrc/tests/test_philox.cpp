@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "../cpu/philox_lanes.h"
+#include "../cpu/philox_rows.h"
 #include "../philox.h"
 #include "check.h"
 
@@ -56,6 +57,27 @@ TEST(every_form_of_many_counters_has_the_words_of_one) {
       const Words4 one = random_words(key, static_cast<uint32_t>(lanes.sample[lane]),
                                       static_cast<uint32_t>(lanes.block[lane]));
       CHECK(std::memcmp(&one, lanes.word[lane], sizeof(one)) == 0);
+    }
+  }
+}
+
+TEST(every_form_of_a_row_of_counters_has_the_words_of_one) {
+  std::vector<DrawRow> forms{&draw_row_plain};
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (__builtin_cpu_supports("avx2")) forms.push_back(&draw_row_avx2);
+  if (__builtin_cpu_supports("avx512f")) forms.push_back(&draw_row_avx512);
+#endif
+  const RandomKey keys[] = {{UINT64_C(0xFEDCBA9876543210), 0xFFFFFFFFU, 0x80000001U}, {0, 0, 0}};
+  for (const RandomKey& key : keys) {
+    for (const uint32_t block : {0U, 96U, 0xFFFFFFF0U}) {  // the last goes round to 0
+      for (const DrawRow draw : forms) {
+        uint32_t word[kRowWords] = {};
+        draw(key, 0xFFFFFF01U, block, word);
+        for (uint32_t i = 0; i < kRowBlocks; ++i) {
+          const Words4 one = random_words(key, 0xFFFFFF01U, block + i);
+          CHECK(std::memcmp(&one, word + 4 * i, sizeof(one)) == 0);
+        }
+      }
     }
   }
 }

@@ -10,7 +10,10 @@ from pokegan.errors import ConfigError
 
 def widened(pictures: Tensor) -> Tensor:
     """Return `pictures` contiguous, in float32 or wider; the input itself where it is so."""
-    return pictures.to(torch.promote_types(pictures.dtype, torch.float32)).contiguous()
+    wide = torch.promote_types(pictures.dtype, torch.float32)
+    if pictures.is_contiguous():
+        return pictures.to(wide)
+    return pictures.to(wide, memory_format=torch.contiguous_format)  # one copy, not two
 
 
 def restored(values: Tensor, pictures: Tensor) -> Tensor:

@@ -6,15 +6,14 @@ is used on its own draws from PyTorch's generator.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pokegan.errors import ConfigError
-from pokegan.ops import random
+from pokegan.ops import dropout, random
 
-Fill = Callable[[int, int, Tensor, Tensor, int], Tensor]
 _FIRST_STREAM = 1 << 16  # streams below it are named in `pokegan.ops.random.Stream`
 _STREAMS_PER_NETWORK = 1 << 16
 
@@ -40,25 +39,30 @@ class CountedNoise:
         """Start a step: [] int64 step and [B] int64 global sample indices, on the device."""
         self.step, self.samples, self.next = step, samples, self.first
 
-    def uniform(self, batch: int, count: int) -> Tensor:
-        """Return [batch, count] float32 in [0, 1); `batch` is a multiple of the step's samples."""
-        return self._draw(random.uniform, batch, count)
+    def dropout(self, values: Tensor, p: float, maps: bool = False) -> Tensor:
+        """Return [N, ...] `values` with some set to 0, as `ops.dropout` does.
+
+        N is a multiple of the step's samples.
+        """
+        step, samples, streams = self._draw(values.shape[0])
+        return dropout(values, p, self.seed, streams.start, step, samples, maps=maps)
 
     def normal(self, batch: int, count: int) -> Tensor:
-        """Return [batch, count] float32 of N(0, 1); as `uniform` otherwise."""
-        return self._draw(random.normal, batch, count)
+        """Return [batch, count] float32 of N(0, 1); `batch` is a multiple of the step's samples."""
+        step, samples, streams = self._draw(batch)
+        parts = [random.normal(self.seed, stream, step, samples, count) for stream in streams]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _draw(self, fill: Fill, batch: int, count: int) -> Tensor:
+    def _draw(self, batch: int) -> tuple[Tensor, Tensor, range]:
+        """Return the step, its samples, and a new stream for each pass over them."""
         if self.step is None or self.samples is None:
             raise RuntimeError("noise was asked for before its first step began")
         share = self.samples.shape[0]
         if batch % share:
             raise RuntimeError(f"a batch of {batch} is no multiple of the step's {share} samples")
-        parts = []
-        for _ in range(batch // share):
-            parts.append(fill(self.seed, self.next, self.step, self.samples, count))
-            self.next += 1
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        streams = range(self.next, self.next + batch // share)
+        self.next = streams.stop
+        return self.step, self.samples, streams
 
 
 class _Noise(nn.Module):
@@ -67,11 +71,6 @@ class _Noise(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.counted: CountedNoise | None = None
-
-    def _uniform(self, like: Tensor) -> Tensor:
-        if self.counted is None:
-            return torch.rand_like(like, dtype=torch.float32)
-        return _shaped(self.counted.uniform(like.shape[0], like[0].numel()), like)
 
     def _normal(self, like: Tensor) -> Tensor:
         if self.counted is None:
@@ -95,22 +94,25 @@ class Dropout(_Noise):
         """[N, ...] to the same."""
         if not self.training or self.p == 0:
             return values
-        return values * self._mask(values)
+        if self.counted is None:
+            return functional.dropout(values, self.p)
+        return self.counted.dropout(values, self.p)
 
     def extra_repr(self) -> str:
         """Return what `print` shows."""
         return f"p={self.p:g}"
 
-    def _mask(self, values: Tensor) -> Tensor:
-        return ((self._uniform(values) >= self.p) * (1 / (1 - self.p))).to(values.dtype)
-
 
 class Dropout2d(Dropout):
     """Dropout of whole feature maps (arXiv 1411.4280)."""
 
-    def _mask(self, values: Tensor) -> Tensor:
-        mask = super()._mask(values[:, :, 0, 0])
-        return mask[:, :, None, None]
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, C, H, W] to the same."""
+        if not self.training or self.p == 0:
+            return values
+        if self.counted is None:
+            return functional.dropout2d(values, self.p)
+        return self.counted.dropout(values, self.p, maps=True)
 
 
 class GaussianNoise(_Noise):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.noise import Dropout
+from pokegan.networks.pooling import halved
 
 _FADE = "fade."
 _FIXED_WHEN_FROZEN = (nn.BatchNorm2d, Dropout)
@@ -60,7 +61,7 @@ class MapFade(Fade):
 
     def old(self, given: Tensor) -> Tensor:
         """Return [N, C, s / 4, s / 4]; the old layer halves the side too."""
-        old: Tensor = self.layer(F.avg_pool2d(given, 2))
+        old: Tensor = self.layer(halved(given))
         return old
 
 

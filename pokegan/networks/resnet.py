@@ -12,6 +12,7 @@ from pokegan.networks.convolution import Conv2d
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
 from pokegan.networks.noise import Dropout2d
+from pokegan.networks.pooling import halved
 from pokegan.networks.spectral_norm import spectral_norm_
 
 BASE = 4  # side of the smallest feature map, px
@@ -206,7 +207,7 @@ class DownBlock(nn.Module):
         """[N, inputs, H, W] to [N, outputs, H, W], or half of H and W."""
         residual: Tensor = self.residual(maps)
         if self.halve:
-            residual, maps = F.avg_pool2d(residual, 2), F.avg_pool2d(maps, 2)
+            residual, maps = halved(residual), halved(maps)
         kept: Tensor = self.shortcut(maps)
         return residual + kept
 

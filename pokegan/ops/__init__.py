@@ -7,6 +7,7 @@ from pokegan.ops.batch_gather import batch_gather
 from pokegan.ops.conv import conv2d_bf16, conv_transpose2d_bf16, conv_units
 from pokegan.ops.conv_choice import conv2d, conv_transpose2d
 from pokegan.ops.diff_augment import diff_augment
+from pokegan.ops.dropout import dropout
 from pokegan.ops.extension import Status, status
 from pokegan.ops.soft_labels import label_targets, soft_labels
 from pokegan.ops.spectral_norm import spectral_iterate, spectral_scale, spectral_sigma
@@ -20,6 +21,7 @@ __all__ = [
     "conv_transpose2d_bf16",
     "conv_units",
     "diff_augment",
+    "dropout",
     "label_targets",
     "soft_labels",
     "spectral_iterate",

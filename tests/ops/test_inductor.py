@@ -9,6 +9,7 @@ import torch
 from pokegan.ops import (
     batch_gather,
     diff_augment,
+    dropout,
     label_targets,
     random,
     soft_labels,
@@ -80,6 +81,24 @@ def test_diff_augment_and_its_gradient(memory) -> None:
         out, total = function(images, torch.tensor(4))
         results.append((out, *torch.autograd.grad(total, images)))
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("maps", [False, True])
+def test_dropout_and_its_gradient_have_the_same_bits(memory, maps) -> None:
+    values = torch.randn(14, 8, 3, 5).contiguous(memory_format=memory).requires_grad_()
+
+    def drop(values, step):
+        out = dropout(values * 2, 0.5, 5, 70_000, step, SAMPLES, maps=maps)
+        return out, (out * 3).sum()
+
+    for number in (4, 5):
+        results = []
+        for function in both(drop):
+            out, total = function(values, torch.tensor(number))
+            results.append((out, *torch.autograd.grad(total, values)))
+        assert all(map(torch.equal, *results))
+        assert results[0][0].stride() == results[1][0].stride()
 
 
 def test_soft_labels_and_their_gradients_and_targets() -> None:

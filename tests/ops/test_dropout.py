@@ -1,0 +1,316 @@
+"""dropout: the composed product, word for word, in any layout; its distribution; its gradients."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pokegan.ops import dropout, random, status
+from pokegan.ops.dropout import dropout_reference
+
+STREAM = 70_000
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+FORMATS = (torch.contiguous_format, torch.channels_last)
+BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64}
+BOTH = pytest.mark.parametrize("drop", [dropout, dropout_reference])
+needs_extension = pytest.mark.skipif(
+    not status().cpu, reason=f"no extension: {status().cpu_reason}"
+)
+
+
+def same_bits(one, two):
+    assert one.dtype == two.dtype
+    return torch.equal(
+        one.contiguous().view(BITS[one.dtype]), two.contiguous().view(BITS[two.dtype])
+    )
+
+
+def by_definition(values, p, seed, stream, step, samples, maps):
+    """One sample after the other, its uniforms laid out as [H, W, C] or as [C]."""
+    share, shape = len(samples), values.shape[1:]
+    factors = []
+    for row in range(len(values)):
+        place = samples[row % share : row % share + 1]
+        count = shape[0] if maps else int(np.prod(shape))
+        draws = random.uniform(seed, stream + row // share, step, place, count)[0].numpy()
+        if maps:
+            draws = np.broadcast_to(draws[:, None, None], shape)
+        elif len(shape) == 3:
+            draws = draws.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+        kept = draws.reshape(shape) >= np.float32(p)
+        factors.append(torch.from_numpy(np.where(kept, np.float32(1 / (1 - p)), np.float32(0))))
+    if not factors:
+        return values.clone()
+    return values * torch.stack(factors).to(values.dtype)
+
+
+@st.composite
+def cases(draw):
+    """Values of any shape and layout with their arguments."""
+    share, passes = draw(st.integers(0, 4)), draw(st.integers(0, 3))
+    maps = draw(st.booleans())
+    sides = draw(st.lists(st.integers(1, 13), min_size=3 if maps else 0, max_size=3 if maps else 4))
+    if draw(st.booleans()) and sides:
+        sides[0] = draw(st.sampled_from((64, 129, 200)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    values = torch.randn((share * passes, *sides), generator=generator)
+    values = values.to(draw(st.sampled_from(DTYPES)))
+    layout = draw(st.sampled_from(["contiguous", "channels_last", "strided"]))
+    if layout == "channels_last" and values.dim() == 4:
+        values = values.contiguous(memory_format=torch.channels_last)
+    elif layout == "strided" and sides:
+        values = values.repeat_interleave(2, dim=-1)[..., ::2]
+    samples = torch.randint(0, 2**32, (share,), generator=generator)
+    place = (draw(st.integers(0, 2**64 - 1)), draw(st.integers(0, 2**32 - 4)))
+    step = torch.tensor(draw(st.integers(0, 2**32 - 1)))
+    p = draw(st.sampled_from((0.0, 0.1, 0.25, 0.5, 0.93)))
+    return values, p, *place, step, samples, maps
+
+
+def with_gradients(drop, values, *place, maps=False):
+    """The values, their gradient, and the gradient of that."""
+    values = values.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    weight = torch.linspace(-1, 1, values.numel()).view(values.shape).to(values.dtype)
+    weight.requires_grad_()
+    out = drop(values, *place, maps=maps)
+    (first,) = torch.autograd.grad(out, values, weight, create_graph=True)
+    (second,) = torch.autograd.grad(first, weight, torch.ones_like(first))
+    return out.detach(), first.detach(), second
+
+
+@BOTH
+@settings(deadline=None, max_examples=40)
+@given(case=cases())
+def test_equals_its_definition_bit_for_bit(drop, case) -> None:
+    values, *place, maps = case
+    out = drop(values, *place, maps=maps)
+    assert same_bits(out, by_definition(values, *place, maps))
+    interleaved = values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    memory = torch.channels_last if interleaved else torch.contiguous_format
+    assert out.is_contiguous() or out.is_contiguous(memory_format=memory)
+
+
+@needs_extension
+@settings(deadline=None, max_examples=25)
+@given(case=cases())
+def test_gradients_of_both_orders_have_the_bits_of_the_reference(case) -> None:
+    values, *place, maps = case
+    ours = with_gradients(dropout, values, *place, maps=maps)
+    theirs = with_gradients(dropout_reference, values, *place, maps=maps)
+    assert all(map(same_bits, ours, theirs))
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory", FORMATS)
+@pytest.mark.parametrize(
+    "shape", [(3, 64, 23, 19), (2, 700, 5, 5), (1, 9000, 2, 3), (2, 1, 99, 91)]
+)
+def test_large_samples_are_cut_into_pieces(shape, memory, dtype) -> None:
+    values = torch.randn(shape).to(dtype).contiguous(memory_format=memory)
+    place = (0.3, 5, STREAM, torch.tensor(8), torch.arange(shape[0]))
+    for maps in (False, True):
+        out = dropout(values, *place, maps=maps)
+        assert same_bits(out, dropout_reference(values, *place, maps=maps))
+        assert out.stride() == values.stride()
+
+
+@needs_extension
+@pytest.mark.parametrize("memory", FORMATS)
+@pytest.mark.parametrize("maps", [False, True])
+def test_gradcheck(memory, maps) -> None:
+    values = torch.randn(2, 3, 3, 2, dtype=torch.float64).contiguous(memory_format=memory)
+
+    def drop(values):
+        return dropout(values, 0.4, 5, STREAM, 3, torch.arange(1), maps=maps)
+
+    assert torch.autograd.gradcheck(drop, values.requires_grad_())
+    assert torch.autograd.gradgradcheck(drop, values)
+
+
+@needs_extension
+def test_a_gradient_penalty_through_it_equals_the_reference_also_compiled() -> None:
+    images = torch.randn(4, 3, 8, 8, requires_grad=True)
+    weight = torch.randn(4, 3, 8, 8, requires_grad=True)
+
+    def penalty_gradient(drop, images, weight):
+        hidden = drop(images, 0.3, 5, STREAM, torch.tensor(3), torch.arange(4))
+        out = drop(weight * hidden**2, 0.5, 5, STREAM + 1, torch.tensor(3), torch.arange(4))
+        (gradient,) = torch.autograd.grad(out.sum(), images, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), weight)[0].detach()
+
+    expected = penalty_gradient(dropout_reference, images, weight)
+    assert torch.equal(penalty_gradient(dropout, images, weight), expected)
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        compiled = torch.compile(penalty_gradient, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(dropout, images, weight), expected)
+
+
+@needs_extension
+def test_nothing_is_kept_for_backward_but_the_place() -> None:
+    values, kept = torch.randn(4, 64, 8, 8, requires_grad=True), []
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    step, samples = torch.tensor(1), torch.arange(4)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        dropout(values, 0.5, 1, STREAM, step, samples)
+    assert {tensor.data_ptr() for tensor in kept} == {step.data_ptr(), samples.data_ptr()}
+
+
+@BOTH
+def test_the_ends_of_p(drop) -> None:
+    values, samples = torch.randn(64, 33), torch.arange(64)
+    assert same_bits(drop(values, 0.0, 1, STREAM, 2, samples), values)
+    ones = torch.ones(256, 4096)
+    rare = drop(ones, 0.9999, 1, STREAM, 2, torch.arange(256))
+    kept = rare[rare != 0]
+    assert 50 < len(kept) < 165  # 104.9 are expected, with a deviation of 10.2
+    torch.testing.assert_close(kept, torch.full_like(kept, 10_000.0), rtol=1e-6, atol=0)
+    # As a float32, 1 - 1e-9 is 1, and no uniform reaches that.
+    assert not drop(ones, 1 - 1e-9, 1, STREAM, 2, torch.arange(256)).any()
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_finite_and_signs_are_those_of_the_product(drop, dtype) -> None:
+    values = torch.tensor([float("nan"), float("inf"), -0.0, -2.0], dtype=dtype).repeat(1, 200)
+    out = drop(values, 0.5, 1, STREAM, 2, torch.arange(1))
+    nan, infinite, zero, two = out[0].view(200, 4).unbind(1)
+    kept = random.uniform(1, STREAM, 2, torch.arange(1), 800)[0].view(200, 4) >= 0.5
+    assert nan.isnan().all()
+    assert torch.equal(infinite.isnan(), ~kept[:, 1])
+    assert infinite[kept[:, 1]].isposinf().all()
+    assert not zero.any()
+    assert torch.equal(two == -4, kept[:, 3])
+    assert torch.stack((zero, two)).signbit().all()
+
+
+def kept_of(seed=1, stream=STREAM, step=2, first=0, count=4096):
+    samples = torch.arange(first, first + 64)
+    return dropout(torch.ones(64, count), 0.5, seed, stream, step, samples) != 0
+
+
+@pytest.mark.parametrize("p", [0.05, 0.25, 0.5, 0.8])
+@pytest.mark.parametrize("maps", [False, True])
+def test_the_share_that_is_kept(p, maps) -> None:
+    """Chi-square of the counts kept in 256 groups against 1 - p."""
+    shape = (256, 2048, 1, 1) if maps else (256, 16, 16, 8)
+    out = dropout(torch.ones(shape), p, 9, STREAM, 4, torch.arange(256), maps=maps)
+    assert set(out.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p)).item()}
+    kept = (out != 0).flatten(1).double()
+    each = kept.shape[1]
+    for counts, trials in ((kept.sum(1), each), (kept.view(256, 256, -1).sum((0, 2)), each)):
+        chi_square = ((counts - trials * (1 - p)) ** 2 / (trials * p * (1 - p))).sum()
+        assert 170.0 < chi_square < 364.0  # the 1e-5 quantiles on both sides, 256 degrees
+    share = kept.mean().item()
+    assert abs(share - (1 - p)) < 4.5 * (p * (1 - p) / kept.numel()) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 2}, {"stream": STREAM + 1}, {"step": 3}, {"first": 64}],
+    ids=["seed", "layer", "step", "sample"],
+)
+def test_masks_of_other_places_are_independent(other) -> None:
+    one, two = (kept.flatten().double() - 0.5 for kept in (kept_of(), kept_of(**other)))
+    correlation = 4 * (one * two).mean().item()
+    assert abs(correlation) < 4.5 / one.numel() ** 0.5
+    neighbours = 4 * (one[1:] * one[:-1]).mean().item()
+    assert abs(neighbours) < 4.5 / one.numel() ** 0.5
+
+
+def test_rows_of_a_batch_and_passes_are_independent() -> None:
+    samples = torch.arange(32)
+    out = dropout(torch.ones(64, 8192), 0.5, 1, STREAM, 2, samples)
+    signs = (out != 0).double() * 2 - 1
+    correlation = signs @ signs.T / 8192 - torch.eye(64, dtype=torch.float64)
+    assert correlation.abs().max() < 5.5 / 8192**0.5
+
+
+@BOTH
+def test_a_sample_does_not_depend_on_its_batch_nor_on_the_layout(drop) -> None:
+    values = torch.randn(9, 6, 5, 7)
+    among = drop(values, 0.3, 1, STREAM, 2, torch.arange(30, 39))
+    alone = drop(values[4:5], 0.3, 1, STREAM, 2, torch.tensor([34]))
+    assert torch.equal(among[4:5], alone)
+    interleaved = values.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(drop(interleaved, 0.3, 1, STREAM, 2, torch.arange(30, 39)), among)
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory", FORMATS)
+def test_the_same_bits_for_any_count_of_threads(dtype, memory) -> None:
+    values = torch.randn(13, 37, 33, 31).to(dtype).contiguous(memory_format=memory)
+    before, outputs = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            for maps in (False, True):
+                place = (0.4, 1, STREAM, torch.tensor(5), torch.arange(13))
+                outputs.append(dropout(values, *place, maps=maps))
+    finally:
+        torch.set_num_threads(before)
+    assert all(same_bits(outputs[i], outputs[i % 2]) for i in range(2, 6))
+
+
+@needs_extension
+@pytest.mark.parametrize("memory", FORMATS)
+@pytest.mark.parametrize("maps", [False, True])
+def test_opcheck(memory, maps) -> None:
+    place = (torch.tensor(4), torch.arange(3), 5, STREAM, 0.3, maps)
+    operator = torch.ops.pokegan.dropout.default
+    values = torch.randn(6, 8, 6, 7).contiguous(memory_format=memory).requires_grad_()
+    torch.library.opcheck(operator, (values, *place))
+
+
+@needs_extension
+@pytest.mark.parametrize(
+    "values",
+    [torch.randn(3, 1, 4, 1), torch.randn(3, 4, 6, 8).transpose(2, 3), torch.randn(6, 5).t()],
+    ids=["sides of 1", "strided", "rows"],
+)
+def test_the_fake_has_the_layout_of_the_kernel(values) -> None:
+    place = (torch.tensor(4), torch.arange(1), 5, STREAM, 0.3, False)
+    checks = "test_faketensor"
+    torch.library.opcheck(torch.ops.pokegan.dropout.default, (values, *place), test_utils=checks)
+
+
+FITTING = {
+    "values": torch.zeros(4, 3, 4, 4),
+    "p": 0.5,
+    "seed": 1,
+    "stream": STREAM,
+    "step": torch.tensor(0),
+    "samples": torch.arange(2),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"values": torch.zeros(2, 3, dtype=torch.float16)}, "values must be float32"),
+        ({"values": torch.zeros(2, 3, dtype=torch.int64)}, "values must be float32"),
+        ({"values": torch.tensor(0.0)}, r"values must have the shape \[N, ...\]"),
+        ({"values": torch.zeros(4, 3), "maps": True}, r"maps need values of the shape"),
+        ({"step": torch.tensor([0])}, "step must be an int64 scalar"),
+        ({"step": torch.tensor(0.0)}, "step must be an int64 scalar"),
+        ({"samples": torch.arange(3)}, "a batch of 4 is no multiple of 3 samples"),
+        ({"samples": torch.arange(0)}, "a batch of 4 is no multiple of 0 samples"),
+        ({"samples": torch.zeros(2)}, "samples must be int64"),
+        ({"samples": torch.zeros(2, 1, dtype=torch.int64)}, "samples must be int64"),
+        ({"stream": -1}, "stream must be in"),
+        ({"stream": 2**32}, "stream must be in"),
+        ({"p": 1.0}, r"p must be in \[0, 1\), got 1"),
+        ({"p": -0.5}, r"p must be in \[0, 1\), got -0.5"),
+        ({"p": float("nan")}, r"p must be in \[0, 1\), got nan"),
+    ],
+)
+def test_a_wrong_argument_is_named(drop, changes, words) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        drop(**(FITTING | changes))
