@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pokegan.augment import AdaptiveAugment
+from pokegan.monitor.spans import span
 from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
 
@@ -108,7 +109,8 @@ class EagerStep:
             noise.begin(inputs.step, inputs.samples)
         for phase in self.phases:
             if (number + 1) % phase.every == 0:
-                recorded.update(self._run(phase, inputs, observer))
+                with span(phase.name):
+                    recorded.update(self._run(phase, inputs, observer))
         if self.adaptive is not None:
             self.adaptive.update(len(inputs.samples))
             recorded.update(self.adaptive.recorded())
@@ -122,18 +124,24 @@ class EagerStep:
         self, phase: Phase, inputs: StepInput, observer: GradientObserver | None
     ) -> Mapping[str, Tensor]:
         with _frozen(self.networks[name] for name in phase.frozen):
-            with torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast):
+            with (
+                span("loss"),
+                torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast),
+            ):
                 result = phase.loss(inputs)
-            result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
+            with span("backward"):
+                result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:
             if self.reduce is not None:
-                self.reduce(name, _gradients(self.networks[name]))
+                with span("all-reduce"):
+                    self.reduce(name, _gradients(self.networks[name]))
             if observer is not None:
                 observer.observe(name, self.networks[name])
-            self.optimizers[name].step()
-            self.optimizers[name].zero_grad(set_to_none=True)
-            if phase.clip is not None:
-                clip(self.networks[name], phase.clip)
+            with span("optimiser"):
+                self.optimizers[name].step()
+                self.optimizers[name].zero_grad(set_to_none=True)
+                if phase.clip is not None:
+                    clip(self.networks[name], phase.clip)
         return result.recorded
 
 

@@ -17,6 +17,7 @@ from pokegan.monitor.accumulate import Accumulator
 from pokegan.monitor.gradients import GradientFlow, GradientsWriter
 from pokegan.monitor.memory import peak_gpu_memory_bytes, peak_memory_bytes
 from pokegan.monitor.progress import Progress
+from pokegan.monitor.spans import begin
 from pokegan.monitor.stats import StatsWriter
 from pokegan.monitor.tensorboard import TensorBoardWriter
 from pokegan.monitor.timing import Timing
@@ -46,6 +47,8 @@ class Run:
         steps: steps done in all.
         images: pictures seen in all.
         seconds: time in the training loop, earlier parts of a resumed run included.
+        spent: seconds of this process by part of the loop: data, step, logging, sampling,
+            checkpoint, metrics, and other; what the end writes included, plots not.
         signal: the signal that ended the run before its length, or None.
         grid: the newest sample grid.
         animation: the samples over time; not there without --plots.
@@ -57,6 +60,7 @@ class Run:
     steps: int
     images: int
     seconds: float
+    spent: Mapping[str, float]
     signal: signal.Signals | None
     grid: Path
     animation: Path
@@ -154,6 +158,7 @@ class Trainer:
     def train(self) -> Run:
         """Run the loop and write everything; return what is there."""
         start = time.perf_counter() - self.seconds
+        self.timing = Timing()
         with Interruption() as interruption, contextlib.ExitStack() as files:
             if self.ranks.is_main:
                 self._open(files)
@@ -175,12 +180,14 @@ class Trainer:
                 raise
             finally:
                 self.parts.source.close()
+            spent = self.timing.total()
             self._draw()
         return Run(
             self.folder.path,
             self.done,
             self.done * self.batch,
             self.seconds,
+            spent,
             None if stopped is None else signal.Signals(stopped),
             Path(self.ranks.from_main(lambda: str(self.folder.grids()[-1]))),
             self.folder.animation,
@@ -206,6 +213,7 @@ class Trainer:
             stopped = self.ranks.enter(self.done, interruption.signal)
             if stopped is not None:
                 break
+            begin(self.done)
             self._grow_if_due()
             self._step()
             self.seconds = time.perf_counter() - start
@@ -310,6 +318,7 @@ class Trainer:
         if not self.ranks.is_main:
             self.sums.clear()
             return
+        self._wait()
         with self.timing.part("logging"):
             means = self.sums.read()
             self._check(means)
@@ -413,7 +422,14 @@ class Trainer:
                 self.quality.keep(self._generator(), self.done)
 
     def _check_finite(self) -> None:
+        self._wait()
         self._check(self.sums.peek())
+
+    def _wait(self) -> None:
+        """Wait for the device, as what comes next does: its work counts as the steps'."""
+        if self.parts.device.type == "cuda":
+            with self.timing.part("step"):
+                torch.cuda.synchronize(self.parts.device)
 
     def _check(self, means: Mapping[str, float]) -> None:
         """Stop a run that has diverged before its state replaces a good one."""
