@@ -47,7 +47,7 @@ from pokegan.errors import PokeganError
 from pokegan.files import write_text
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
-SIZES = tuple(64 * 4**power for power in range(11))  # bytes: 64 B to 64 MiB
+SIZES = tuple(64 * 4**power for power in range(10))  # bytes: 64 B to 16 MiB
 ROUNDS = 15
 Timed = dict[str, list[tuple[int, float]]]  # by exchange: bytes of a rank, seconds
 
@@ -185,10 +185,10 @@ def _steps(results: Sequence[dict[str, Any]], cost: StepCost, path: Path) -> lis
         for one, spent in zip(results, exchange, strict=True)
     ]
     fixed, each = fit_line(points)
-    rate = cost.flops_per_picture / each / 1e9 if each else float("nan")
+    rate = f" ({cost.flops_per_picture / each / 1e9:,.0f} GFLOPS a rank)" if each else ""
     lines = [
         f"{cost.recipe}, {cost.size} px, {results[0]['precision']}: {1e3 * fixed:.1f} ms a step "
-        f"and {1e3 * each:.3f} ms a picture, fitted ({rate:,.0f} GFLOPS a rank).",
+        f"and {1e3 * each:.3f} ms a picture, fitted{rate}.",
         "",
         "| scaling | ranks | batch | step, measured (ms) | model (ms) | of it exchanges (ms) | "
         "error |",
