@@ -166,7 +166,6 @@ class Trainer:
                 self.parts, self.stage, max(self.done - 1, self.growth.first(self.stage))
             )
             self._sample_if_due()
-            self.timing.snapshot_and_reset()
             self.recorded = self.done * self.batch, self.seconds
             try:
                 with self.ranks.watched():
@@ -181,6 +180,8 @@ class Trainer:
             finally:
                 self.parts.source.close()
             spent = self.timing.total()
+            if self.ranks.is_main:
+                self.progress.close()  # what it tells is the time of training, not of drawing
             self._draw()
         return Run(
             self.folder.path,
