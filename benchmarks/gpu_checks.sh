@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in stages chosen by name:
 #
-#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [modes] [bench] [ranks]   (default: all)
+#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [modes] [profile] [bench] [ranks]   (default: all)
 #
 # Results go to $OUT (default: gpu-results): one log a stage, and JSON of the benchmarks. A stage
 # that fails is told at the end and does not stop the others; the exit code is the count of failures.
@@ -42,6 +42,13 @@ stage_modes() {
     "$PYTHON" benchmarks/step_modes.py --device cuda --precision bf16 --steps 200
 }
 
+stage_profile() { # nsys where it is there, and a captured step beside the eager one
+  for compile in off auto; do
+    PYTHON="$PYTHON" benchmarks/profile.sh hpml --device cuda --compile "$compile" \
+      --from-step 50 --steps 20 --out "$OUT/profile-$compile" || return 1
+  done
+}
+
 stage_bench() {
   "$PYTHON" -m pytest benchmarks --benchmark-only --benchmark-json="$OUT/benchmarks.json"
 }
@@ -62,7 +69,7 @@ facts() {
 
 facts 2>&1 | tee "$OUT/machine.txt"
 failed=()
-for stage in "${@:-build tests sanitize train modes bench ranks}"; do
+for stage in "${@:-build tests sanitize train modes profile bench ranks}"; do
   for name in $stage; do
     echo "=== $name"
     "stage_$name" 2>&1 | tee "$OUT/$name.log"

@@ -3,16 +3,18 @@
     python benchmarks/scaling.py --counts 1 2 4 8 --epochs 100 --out scaling
     python benchmarks/scaling.py --counts 1 2 --epochs 2 --weak --recipe house-dcgan --out scaling
 
-Runs torchrun once for each count, on this machine. Writes scaling.md, scaling.json and, for each
-count, graphs of device compute and memory over the first 200 s (NVML of nvidia-ml-py on GPUs; else
-psutil), and leaves the runs beside them.
+Runs torchrun once for each count, on this machine. Writes scaling.md, scaling.json, which
+`benchmarks/scaling_model.py` reads, and for each count a graph of device compute and one of memory
+over the first 200 s (NVML of nvidia-ml-py on GPUs; else psutil), and leaves the runs beside them.
 
 Strong scaling divides the recipe's batch over the ranks, weak scaling gives each rank as much. The
 time is that of the training loop: what is prepared before and drawn after is not in it. Images/s is
 the rate after the first record of stats.jsonl, so what is done once is left out; efficiency is
 that rate over so many times the rate of the smallest count, a rank. Losses are the smallest means
-over a log interval. On a CPU the ranks share the cores, which one rank uses all of: give it one
-core by OMP_NUM_THREADS=1 to see what a rank more brings.
+over a log interval. A GPU's use and memory are its own; several ones' use is a mean, their memory a
+sum. Without GPUs they are the job's share of all cores, and what its processes hold. There the
+ranks share the cores, which one rank uses all of: give it one core by OMP_NUM_THREADS=1 to see what
+a rank more brings.
 """
 
 import argparse
@@ -53,6 +55,9 @@ class Result:
 
     device: str
     ranks: int
+    recipe: str
+    size: int
+    precision: str
     batch: int
     epochs: float
     seconds: float
@@ -78,7 +83,7 @@ def main() -> int:
         result = measure(args, count, device)
         results.append(result)
         result.efficiency = efficiency(result, results[0])
-        graphs(result, args.out / f"ranks-{count}.png")
+        graphs(result, args.out)
         write(args, results)
         print(row(result), flush=True)
     return 0
@@ -109,7 +114,7 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     train = ["-m", "pokegan", "train", args.recipe, "--data", args.data, "--device", device]
     train += ["--epochs", f"{args.epochs:g}", "--scaling", args.scaling, "--out", str(folder)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command = [*torchrun, *train, "--log-every", "5", *args.rest]
+    command = [*torchrun, *train, "--log-every", "5", "--no-plots", *args.rest]
     job = subprocess.Popen([sys.executable, *command])
     meter = Meter(readings(device, job.pid, count), folder / "stats.jsonl")
     meter.start()
@@ -123,6 +128,9 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     return Result(
         device=device_name(device),
         ranks=count,
+        recipe=args.recipe,
+        size=config["data"]["size"],
+        precision=config["training"]["precision"],
         batch=config["training"]["batch"],
         epochs=records[-1]["epoch"],
         seconds=records[-1]["seconds"],
@@ -133,7 +141,7 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
         use_percent=mean(one for _, use, _ in during for one in use),
         memory_gib=max((sum(memory) for _, _, memory in during), default=0.0),
         command=" ".join(["python", *command]),
-        samples=meter.samples,
+        samples=during,
     )
 
 
@@ -214,27 +222,47 @@ def readings(device: str, parent: int, count: int) -> Callable[[], Reading]:
     return read
 
 
-def graphs(result: Result, path: Path) -> None:
-    """Draw compute and memory of every device over the first 200 s."""
+def graphs(result: Result, folder: Path) -> None:
+    """Draw compute and memory of every device over the first 200 s, a picture each."""
+    shown = [sample for sample in result.samples if sample[0] <= GRAPH_SECONDS]
+    if not shown:
+        print(f"{result.ranks} ranks: the run was too short for graphs", file=sys.stderr)
+        return
+    seconds = [at for at, _, _ in shown]
+    compute = [use for _, use, _ in shown]
+    memory = [held for _, _, held in shown]
+    name = f"ranks-{result.ranks}"
+    draw(result, seconds, compute, "compute in use (%)", 100.0, folder / f"{name}-compute.png")
+    draw(result, seconds, memory, "memory in use (GiB)", None, folder / f"{name}-memory.png")
+
+
+def draw(
+    result: Result,
+    seconds: Sequence[float],
+    values: Sequence[Sequence[float]],
+    label: str,
+    most: float | None,
+    path: Path,
+) -> None:
+    """Draw a line a device of `values`, [time][device]."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    shown = [sample for sample in result.samples if sample[0] <= GRAPH_SECONDS]
-    if not shown:
-        return
-    figure, (compute, memory) = plt.subplots(2, 1, figsize=(9, 6), sharex=True)
-    seconds = [at for at, _, _ in shown]
-    for index in range(len(shown[0][1])):
-        compute.plot(seconds, [use[index] for _, use, _ in shown], label=f"device {index}")
-        memory.plot(seconds, [held[index] for _, _, held in shown], label=f"device {index}")
-    compute.set(ylabel="compute in use (%)", ylim=(0, 105))
-    memory.set(ylabel="memory (GiB)", xlabel="seconds of training", xlim=(0, max(seconds)))
-    memory.set_ylim(bottom=0)
-    if len(shown[0][1]) > 1:
-        compute.legend(loc="lower right", ncols=4)
-    figure.suptitle(f"{result.device}, {result.ranks} ranks, batch {result.batch}")
+    figure, axes = plt.subplots(figsize=(9, 4))
+    for index in range(len(values[0])):
+        axes.plot(seconds, [one[index] for one in values], label=f"device {index}", linewidth=1.2)
+    highest = max(max(one) for one in values)
+    axes.set_ylim(0, max(most or 0.0, highest) * 1.05 or 1.0)
+    axes.set_xlim(0, min(GRAPH_SECONDS, max(1.0, seconds[-1])))
+    axes.set(ylabel=label, xlabel="seconds of training")
+    axes.grid(alpha=0.3)
+    if len(values[0]) > 1:
+        axes.legend(loc="lower right", ncols=4)
+    ranks = "1 rank" if result.ranks == 1 else f"{result.ranks} ranks"
+    what = f"{result.recipe}, {result.size} px, batch {result.batch}"
+    axes.set_title(f"{what}, {ranks} on {result.device}", fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -243,8 +271,11 @@ def graphs(result: Result, path: Path) -> None:
 def write(args: argparse.Namespace, results: Sequence[Result]) -> None:
     """Write what there is so far, so that a count that fails loses nothing."""
     facts = machine()
+    first = results[0]
     lines = [
         f"# {args.recipe} over ranks, {args.scaling} scaling",
+        "",
+        f"Measured at {first.size} px, {first.precision}, batch {first.batch} on {first.ranks}.",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "---|" * len(HEADER),
@@ -255,7 +286,7 @@ def write(args: argparse.Namespace, results: Sequence[Result]) -> None:
         *(f"- `{result.command}`: global batch {result.batch}" for result in results),
     ]
     (args.out / "scaling.md").write_text("\n".join(lines) + "\n")
-    content = {"scaling": args.scaling, "recipe": args.recipe, "machine": facts}
+    content = {"scaling": args.scaling, "machine": facts}
     rows = [asdict(result) for result in results]
     text = json.dumps({**content, "results": rows}, indent=1)
     (args.out / "scaling.json").write_text(text + "\n")
@@ -284,6 +315,7 @@ def machine() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": str(cores),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%F}",

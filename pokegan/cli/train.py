@@ -1,7 +1,7 @@
 """`pokegan train`: a new run, or `--resume` of one."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ def _tell(done: "Run") -> None:
     """Print what a run has left, and what to do next."""
     kimg = done.images / 1000
     print(f"\ndone      {done.steps:,} steps, {kimg:g} kimg in {done.seconds:.0f} s")
+    print(f"time      {_shares(done.spent)}")
     print(f"samples   {done.grid}")
     for name, path in (("animation", done.animation), ("report   ", done.report)):
         if path.exists():
@@ -91,6 +92,13 @@ def _tell(done: "Run") -> None:
     print(f"next      pokegan generate {done.folder} -n 16 --out creatures")
     if done.signal is not None:
         print(f"stopped by {done.signal.name}; continue with: pokegan train --resume {done.folder}")
+
+
+def _shares(spent: Mapping[str, float]) -> str:
+    """Say how the time was divided, the largest share first."""
+    whole = sum(spent.values()) or 1.0
+    parts = sorted(spent.items(), key=lambda part: -part[1])
+    return ", ".join(f"{name} {100 * seconds / whole:.1f} %" for name, seconds in parts)
 
 
 def _with_length(changes: dict[str, Any]) -> dict[str, Any]:

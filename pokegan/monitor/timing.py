@@ -4,18 +4,21 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+from pokegan.monitor.spans import span
+
 
 class Timing:
     """Adds up wall time by the name of a part; a part inside another one counts for itself only.
 
     A device works on after a launch returns: what it still has to do is counted in the part that
-    waits for it, usually the one that reads the statistics.
+    waits for it. Every part is a span for whoever watches (`monitor/spans.py`).
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._open: list[str] = []
         self._seconds: dict[str, float] = {}
+        self._totals: dict[str, float] = {}
         self._since = self._mark = clock()
 
     @contextlib.contextmanager
@@ -24,7 +27,8 @@ class Timing:
         self._charge()
         self._open.append(name)
         try:
-            yield
+            with span(name):
+                yield
         finally:
             self._charge()
             self._open.pop()
@@ -38,10 +42,17 @@ class Timing:
         self._charge()
         seconds, wall = self._seconds, self._mark - self._since
         self._seconds, self._since = {}, self._mark
+        other = max(0.0, wall - sum(seconds.values()))
+        for name, spent in [*seconds.items(), ("other", other)]:
+            self._totals[name] = self._totals.get(name, 0.0) + spent
         if wall <= 0:
             return {}
-        shares = {name: spent / wall for name, spent in seconds.items()}
-        return shares | {"other": max(0.0, 1.0 - sum(shares.values()))}
+        return {name: spent / wall for name, spent in seconds.items()} | {"other": other / wall}
+
+    def total(self) -> dict[str, float]:
+        """Return the seconds of each part since the start, and `other`; start a snapshot anew."""
+        self.snapshot_and_reset()
+        return dict(self._totals)
 
     def _charge(self) -> None:
         """Give the time since the last call to the innermost open part."""

@@ -159,7 +159,7 @@ def _initialise(
 
 
 def _uniform_biases(network: nn.Module, generator: torch.Generator) -> None:
-    """Fill the biases of layers that have weights as PyTorch does: uniform in +-1 / sqrt(fan_in)."""
+    """Fill the biases of layers with weights as PyTorch does: uniform in +-1 / sqrt(fan_in)."""
     for module in network.modules():
         if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and module.bias is not None:
             bound = _fan_in_bound(_own_weight(module))

@@ -73,9 +73,12 @@ class Recording:
         self._last = done, 0.0  # steps and seconds at the last record
 
     def start(self, done: int, seconds: float) -> None:
-        """Measure speed and shares of the time from here: after `done` steps, at `seconds`."""
-        self.timing.snapshot_and_reset()
+        """Measure speed from here: after `done` steps, at `seconds`."""
         self._last = done, seconds
+
+    def end(self) -> None:
+        """Close the progress line: what it tells is the time of training, not of drawing."""
+        self._progress.close()
 
     def say(self, line: str) -> None:
         """Show a line above the progress line."""

@@ -172,6 +172,9 @@ def _facts(
         last = records[-1]
         if last.get("seconds"):
             facts.append(("speed", f"{last['kimg'] * 1000 / last['seconds']:,.1f} images/s"))
+    shares = _shares(records)
+    if shares:
+        facts.append(("time", ", ".join(f"{name} {share:.1%}" for name, share in shares)))
     peaks = [record["memory/peak_bytes"] for record in records if record.get("memory/peak_bytes")]
     if peaks:
         facts.append(("peak memory", f"{max(peaks) / 1e6:,.0f} MB"))
@@ -183,6 +186,21 @@ def _facts(
             if key.startswith("metrics/") and value is not None
         }
     return [*facts, *((name, f"{value:.4g}") for name, value in measured.items())]
+
+
+def _shares(records: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Return what each part of the loop had of the recorded time, the largest share first."""
+    spent: dict[str, float] = {}
+    before = 0.0
+    for record in records:
+        own = {key: value for key, value in record.items() if key.startswith("share/")}
+        if own:
+            seconds, before = record["seconds"] - before, record["seconds"]
+            for key, share in own.items():
+                spent[key] = spent.get(key, 0.0) + share * seconds
+    whole = sum(spent.values())
+    parts = sorted(spent.items(), key=lambda part: -part[1])
+    return [(key.removeprefix("share/"), value / whole) for key, value in parts if whole > 0]
 
 
 def _read_environment(folder: RunFolder) -> dict[str, Any]:

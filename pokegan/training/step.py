@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pokegan.augment import AdaptiveAugment
+from pokegan.monitor.spans import span
 from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
 
@@ -110,7 +111,8 @@ class EagerStep:
             noise.begin(inputs.step, inputs.samples)
         for phase in self.parts.phases:
             if (number + 1) % phase.every == 0:
-                recorded.update(self._run(phase, inputs, observer))
+                with span(phase.name):
+                    recorded.update(self._run(phase, inputs, observer))
         adaptive = self.parts.adaptive
         if adaptive is not None:
             adaptive.update(len(inputs.samples))
@@ -126,19 +128,25 @@ class EagerStep:
     ) -> Mapping[str, Tensor]:
         parts = self.parts
         with _frozen(parts.networks[name] for name in phase.frozen):
-            with torch.autocast(parts.device.type, torch.bfloat16, enabled=parts.autocast):
+            with (
+                span("loss"),
+                torch.autocast(parts.device.type, torch.bfloat16, enabled=parts.autocast),
+            ):
                 result = phase.loss(inputs)
-            result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
+            with span("backward"):
+                result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:
             network, optimizer = parts.networks[name], parts.optimizers[name]
             if parts.reduce is not None:
-                parts.reduce(name, _gradients(network))
+                with span("all-reduce"):
+                    parts.reduce(name, _gradients(network))
             if observer is not None:
                 observer.observe(name, network)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if phase.clip is not None:
-                clip(network, phase.clip)
+            with span("optimiser"):
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if phase.clip is not None:
+                    clip(network, phase.clip)
         return result.recorded
 
 

@@ -16,6 +16,7 @@ import torch
 from pokegan.config import RunConfig
 from pokegan.errors import CheckpointError, DataError, DivergedError
 from pokegan.monitor.accumulate import Accumulator
+from pokegan.monitor.spans import begin
 from pokegan.monitor.timing import Timing
 from pokegan.objectives.autoencoding import reconstruction_l1
 from pokegan.objectives.losses import adversarial_loss
@@ -85,6 +86,7 @@ class Trainer:
     def train(self) -> Run:
         """Run the loop and write everything; return what is there."""
         start = time.perf_counter() - self.seconds
+        self.timing = Timing()
         with Interruption() as interruption, contextlib.ExitStack() as files:
             if self.ranks.is_main:
                 count = self.parts.source.count
@@ -109,12 +111,16 @@ class Trainer:
                 raise
             finally:
                 self.parts.source.close()
+            spent = self.timing.total()
+            if self.recording is not None:
+                self.recording.end()
             self._draw()
         return Run(
             self.folder.path,
             self.done,
             self.done * self.batch,
             self.seconds,
+            spent,
             None if stopped is None else signal.Signals(stopped),
             Path(self.ranks.from_main(lambda: str(self.folder.grids()[-1]))),
             self.folder.animation,
@@ -129,6 +135,7 @@ class Trainer:
             stopped = self.ranks.enter(self.done, interruption.signal)
             if stopped is not None:
                 break
+            begin(self.done)
             self._grow_if_due()
             self._step()
             self.seconds = time.perf_counter() - start
@@ -185,6 +192,7 @@ class Trainer:
         if self.recording is None:
             self.sums.clear()
             return
+        self._wait()
         with self.timing.part("logging"):
             means = self.sums.read()
             self._check(means)
@@ -326,7 +334,14 @@ class Trainer:
         return {**state, "path": str(path), "passed_over": [str(one) for one in passed_over]}
 
     def _check_finite(self) -> None:
+        self._wait()
         self._check(self.sums.peek())
+
+    def _wait(self) -> None:
+        """Wait for the device, as what comes next does: its work counts as the steps'."""
+        if self.parts.device.type == "cuda":
+            with self.timing.part("step"):
+                torch.cuda.synchronize(self.parts.device)
 
     def _check(self, means: Mapping[str, float]) -> None:
         """Stop a run that has diverged before its state replaces a good one."""

@@ -64,3 +64,16 @@ def test_no_time_no_shares(timing):
     with timing.part("data"):
         pass
     assert timing.snapshot_and_reset() == {}
+
+
+def test_the_total_is_over_all_snapshots(timing, clock):
+    spend(timing, clock, "data", 1)
+    timing.snapshot_and_reset()
+    clock.now += 4
+    with timing.part("step"):
+        clock.now += 3
+        timing.snapshot_and_reset()
+        clock.now += 2
+    spend(timing, clock, "data", 1)
+    assert timing.total() == pytest.approx({"data": 2, "step": 5, "other": 4})
+    assert timing.total() == pytest.approx({"data": 2, "step": 5, "other": 4})
