@@ -43,20 +43,24 @@ inline int64_t chunk_rows(int64_t channels) {
   return std::clamp<int64_t>(kValues / std::max<int64_t>(channels, 1), 16, 256) / 8 * 8;
 }
 
-// Of one channel in a chunk of `count` rows: sums of the differences from its first value. That is
-// no further from the mean than sqrt(count) deviations, so that little is lost of the variance.
+// Rows whose mean is subtracted from a chunk before it is summed; of fewer the first alone.
+constexpr int64_t kShiftRows = 8;
+
+// Of one channel in a chunk of `count` rows: sums of the differences from `shift`. That is no
+// further from the chunk's mean than sqrt(count / 8) deviations (or sqrt(8), if it is one of fewer
+// rows), so that the variance loses little.
 struct ChunkSums {
   double count;
-  double first;
+  double shift;
   double sum;
   double square;
 
-  double total() const { return count * first + sum; }
+  double total() const { return count * shift + sum; }
 
   // The sum of squared distances from `mean`, which is that of all chunks.
   double spread(double mean) const {
     const double along = sum / count;
-    const double away = first + along - mean;
+    const double away = shift + along - mean;
     return square - sum * along + count * away * away;
   }
 };

@@ -62,12 +62,12 @@ POKEGAN_AVX512_INLINE void moments_rows(const Rows<Scalar>& rows, int64_t row, f
   const Scalar* x = rows.input + row * channels;
   for (int64_t c = 0; c < channels; c += kLanes) {
     const __mmask16 used = used_lanes(c, channels);
-    const __m512 first = load(planes + c, used);
+    const __m512 shift = load(planes + c, used);
     __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     __m512 squares[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      const __m512 d = _mm512_sub_ps(load(x + i * channels + c, used), first);
+      const __m512 d = _mm512_sub_ps(load(x + i * channels + c, used), shift);
       sums[i % 2] = _mm512_add_ps(sums[i % 2], d);
       squares[i % 2] = _mm512_fmadd_ps(d, d, squares[i % 2]);
     }
@@ -82,9 +82,19 @@ template <typename Scalar>
 POKEGAN_AVX512 void moments_avx512(const Rows<Scalar>& rows, float* planes) {
   constexpr int kTogether = 8;
   const int64_t channels = rows.channels;
+  const int64_t apart = rows.count < kShiftRows ? 0 : channels;
   for (int64_t c = 0; c < channels; c += kLanes) {
     const __mmask16 used = used_lanes(c, channels);
-    store(load(rows.input + c, used), planes + c, used);
+    __m512 values[kShiftRows];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kShiftRows; ++i) {
+      values[i] = load(rows.input + i * apart + c, used);
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < 4; ++i) values[i] = _mm512_add_ps(values[2 * i], values[2 * i + 1]);
+    const __m512 sum =
+        _mm512_add_ps(_mm512_add_ps(values[0], values[1]), _mm512_add_ps(values[2], values[3]));
+    store(_mm512_mul_ps(sum, _mm512_set1_ps(0.125F)), planes + c, used);
   }
   std::fill_n(planes + channels, 2 * channels, 0.0F);
   int64_t row = 0;

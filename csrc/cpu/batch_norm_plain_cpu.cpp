@@ -23,20 +23,26 @@ POKEGAN_INLINE void store(float value, Bfloat16* place) { *place = to_bfloat16(v
 template <typename Scalar>
 POKEGAN_INLINE void moments_of(const Rows<Scalar>& rows, float* planes) {
   const int64_t channels = rows.channels;
-  float* first = planes;
+  float* shift = planes;
   float* sum = planes + channels;
   float* square = planes + 2 * channels;
-  for (int64_t c = 0; c < channels; ++c) first[c] = load(rows.input[c]);
+  const Scalar* start = rows.input;
+  const int64_t apart = rows.count < kShiftRows ? 0 : channels;
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto value = [&](int64_t row) { return load(start[c + row * apart]); };
+    shift[c] = 0.125F * (((value(0) + value(1)) + (value(2) + value(3))) +
+                         ((value(4) + value(5)) + (value(6) + value(7))));
+  }
   std::fill_n(sum, 2 * channels, 0.0F);
   int64_t row = 0;
   for (; row + 4 <= rows.count; row += 4) {
     const Scalar* x = rows.input + row * channels;
     POKEGAN_INDEPENDENT
     for (int64_t c = 0; c < channels; ++c) {
-      const float d0 = load(x[c]) - first[c];
-      const float d1 = load(x[c + channels]) - first[c];
-      const float d2 = load(x[c + 2 * channels]) - first[c];
-      const float d3 = load(x[c + 3 * channels]) - first[c];
+      const float d0 = load(x[c]) - shift[c];
+      const float d1 = load(x[c + channels]) - shift[c];
+      const float d2 = load(x[c + 2 * channels]) - shift[c];
+      const float d3 = load(x[c + 3 * channels]) - shift[c];
       sum[c] += (d0 + d1) + (d2 + d3);
       square[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
     }
@@ -45,7 +51,7 @@ POKEGAN_INLINE void moments_of(const Rows<Scalar>& rows, float* planes) {
     const Scalar* x = rows.input + row * channels;
     POKEGAN_INDEPENDENT
     for (int64_t c = 0; c < channels; ++c) {
-      const float d = load(x[c]) - first[c];
+      const float d = load(x[c]) - shift[c];
       sum[c] += d;
       square[c] += d * d;
     }

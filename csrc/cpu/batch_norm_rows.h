@@ -35,7 +35,7 @@ struct Terms {
 // What is done with a stretch of rows; by Activation, where there is one.
 template <typename Scalar>
 struct RowKernels {
-  // The first row, and sums of the differences from it and of their squares: [3, C].
+  // What is subtracted, and sums of the differences and of their squares: [3, C].
   void (*moments)(const Rows<Scalar>& rows, float* planes);
   // out = act(norm(input)).
   void (*apply[3])(const Rows<Scalar>& rows, const Channels& by);
