@@ -69,6 +69,11 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "batch_norm_act_backward(Tensor gradient, Tensor input, Tensor moments, Tensor? weight, "
       "Tensor? bias, Tensor sums, int count, float eps, float slope, int units=0) -> Tensor");
+
+  // The activation alone, and its gradient by its result.
+  library.def("activate_(Tensor(a!) input, float slope, int units=0) -> ()");
+  library.def(
+      "activate_backward(Tensor gradient, Tensor result, float slope, int units=0) -> Tensor");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

@@ -245,6 +245,46 @@ Tensor batch_norm_act_backward_cpu(const Tensor& gradient, const Tensor& input,
   return out;
 }
 
+// Calls `run` with the beginning and the length of every run of values.
+template <typename Run>
+void over_values(int64_t count, const Run& run) {
+  torch::stable::parallel_for(0, (count + kGrain - 1) / kGrain, 1,
+                              [&](int64_t first, int64_t last) {
+                                for (int64_t i = first; i < last; ++i)
+                                  run(i * kGrain, std::min(kGrain, count - i * kGrain));
+                              });
+}
+
+void activate_cpu(Tensor input, double slope, int64_t units) {
+  check_rows("activate_", "input", input);
+  check_units("activate_", units);
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  with_kernels(input, units, [&](const auto& kernels) {
+    auto* values = rows_of(kernels, layout_of(input), 0, input, nullptr, &input).out;
+    over_values(input.numel(), [&](int64_t begin, int64_t count) {
+      kernels.activate[activation](values + begin, count, static_cast<float>(slope));
+    });
+  });
+}
+
+Tensor activate_backward_cpu(const Tensor& gradient, const Tensor& result, double slope,
+                             int64_t units) {
+  const char* op = "activate_backward";
+  check_rows(op, "result", result);
+  check_like(op, "gradient", gradient, result);
+  check_units(op, units);
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  Tensor out = empty_rows(result);
+  with_kernels(result, units, [&](const auto& kernels) {
+    const auto rows = rows_of(kernels, layout_of(result), 0, result, &gradient, &out);
+    over_values(result.numel(), [&](int64_t begin, int64_t count) {
+      kernels.activate_backward[activation](rows.gradient + begin, rows.input + begin,
+                                            rows.out + begin, count, static_cast<float>(slope));
+    });
+  });
+  return out;
+}
+
 }  // namespace
 }  // namespace pokegan
 
@@ -253,4 +293,6 @@ STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
   library.impl("batch_norm_act", TORCH_BOX(&pokegan::batch_norm_act_cpu));
   library.impl("batch_norm_act_sums", TORCH_BOX(&pokegan::batch_norm_act_sums_cpu));
   library.impl("batch_norm_act_backward", TORCH_BOX(&pokegan::batch_norm_act_backward_cpu));
+  library.impl("activate_", TORCH_BOX(&pokegan::activate_cpu));
+  library.impl("activate_backward", TORCH_BOX(&pokegan::activate_backward_cpu));
 }

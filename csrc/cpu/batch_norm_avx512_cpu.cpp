@@ -210,6 +210,26 @@ POKEGAN_AVX512 void backward_avx512(const Rows<Scalar>& rows, const Channels& by
   for (; row < rows.count; ++row) backward_rows<kActivation, 1>(rows, row, by, terms);
 }
 
+template <Activation kActivation, typename Scalar>
+POKEGAN_AVX512 void activate_avx512(Scalar* values, int64_t count, float slope) {
+  const __m512 slopes = _mm512_set1_ps(slope);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const __mmask16 used = used_lanes(i, count);
+    store(activate_lanes<kActivation>(load(values + i, used), slopes), values + i, used);
+  }
+}
+
+template <Activation kActivation, typename Scalar>
+POKEGAN_AVX512 void activate_back_avx512(const Scalar* gradient, const Scalar* result, Scalar* out,
+                                         int64_t count, float slope) {
+  const __m512 slopes = _mm512_set1_ps(slope);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const __mmask16 used = used_lanes(i, count);
+    const __m512 dy = load(gradient + i, used);
+    store(backward_lanes<kActivation>(dy, load(result + i, used), slopes), out + i, used);
+  }
+}
+
 template <typename Scalar>
 constexpr RowKernels<Scalar> kKernels = {
     moments_avx512<Scalar>,
@@ -218,7 +238,12 @@ constexpr RowKernels<Scalar> kKernels = {
     {sums_avx512<Activation::kNone, Scalar>, sums_avx512<Activation::kRelu, Scalar>,
      sums_avx512<Activation::kLeaky, Scalar>},
     {backward_avx512<Activation::kNone, Scalar>, backward_avx512<Activation::kRelu, Scalar>,
-     backward_avx512<Activation::kLeaky, Scalar>}};
+     backward_avx512<Activation::kLeaky, Scalar>},
+    {activate_avx512<Activation::kNone, Scalar>, activate_avx512<Activation::kRelu, Scalar>,
+     activate_avx512<Activation::kLeaky, Scalar>},
+    {activate_back_avx512<Activation::kNone, Scalar>,
+     activate_back_avx512<Activation::kRelu, Scalar>,
+     activate_back_avx512<Activation::kLeaky, Scalar>}};
 
 }  // namespace
 

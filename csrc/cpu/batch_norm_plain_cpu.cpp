@@ -110,6 +110,23 @@ POKEGAN_INLINE void backward_of(const Rows<Scalar>& rows, const Channels& by, co
   }
 }
 
+template <Activation kActivation, typename Scalar>
+POKEGAN_INLINE void activate_all(Scalar* values, int64_t count, float slope) {
+  POKEGAN_INDEPENDENT
+  for (int64_t i = 0; i < count; ++i) {
+    store(activate<kActivation>(load(values[i]), slope), values + i);
+  }
+}
+
+template <Activation kActivation, typename Scalar>
+POKEGAN_INLINE void activate_back(const Scalar* gradient, const Scalar* result, Scalar* out,
+                                  int64_t count, float slope) {
+  POKEGAN_INDEPENDENT
+  for (int64_t i = 0; i < count; ++i) {
+    store(activate_backward<kActivation>(load(gradient[i]), load(result[i]), slope), out + i);
+  }
+}
+
 // Clones cannot be templates: one for each type in memory and activation.
 #define POKEGAN_BY_ACTIVATION(Scalar, name, Activate)                                            \
   POKEGAN_CLONES void apply_##name(const Rows<Scalar>& rows, const Channels& by) {               \
@@ -121,20 +138,29 @@ POKEGAN_INLINE void backward_of(const Rows<Scalar>& rows, const Channels& by, co
   POKEGAN_CLONES void backward_##name(const Rows<Scalar>& rows, const Channels& by,              \
                                       const Terms& terms) {                                      \
     backward_of<Activate>(rows, by, terms);                                                      \
+  }                                                                                              \
+  POKEGAN_CLONES void activate_##name(Scalar* values, int64_t count, float slope) {              \
+    activate_all<Activate>(values, count, slope);                                                \
+  }                                                                                              \
+  POKEGAN_CLONES void activate_back_##name(const Scalar* gradient, const Scalar* result,         \
+                                           Scalar* out, int64_t count, float slope) {            \
+    activate_back<Activate>(gradient, result, out, count, slope);                                \
   }
 
-#define POKEGAN_KERNELS(Scalar, name)                                           \
-  POKEGAN_BY_ACTIVATION(Scalar, name##_none, Activation::kNone)                 \
-  POKEGAN_BY_ACTIVATION(Scalar, name##_relu, Activation::kRelu)                 \
-  POKEGAN_BY_ACTIVATION(Scalar, name##_leaky, Activation::kLeaky)               \
-  POKEGAN_CLONES void moments_##name(const Rows<Scalar>& rows, float* planes) { \
-    moments_of(rows, planes);                                                   \
-  }                                                                             \
-  constexpr RowKernels<Scalar> kernels_##name = {                               \
-      moments_##name,                                                           \
-      {apply_##name##_none, apply_##name##_relu, apply_##name##_leaky},         \
-      {sums_##name##_none, sums_##name##_relu, sums_##name##_leaky},            \
-      {backward_##name##_none, backward_##name##_relu, backward_##name##_leaky}};
+#define POKEGAN_KERNELS(Scalar, name)                                            \
+  POKEGAN_BY_ACTIVATION(Scalar, name##_none, Activation::kNone)                  \
+  POKEGAN_BY_ACTIVATION(Scalar, name##_relu, Activation::kRelu)                  \
+  POKEGAN_BY_ACTIVATION(Scalar, name##_leaky, Activation::kLeaky)                \
+  POKEGAN_CLONES void moments_##name(const Rows<Scalar>& rows, float* planes) {  \
+    moments_of(rows, planes);                                                    \
+  }                                                                              \
+  constexpr RowKernels<Scalar> kernels_##name = {                                \
+      moments_##name,                                                            \
+      {apply_##name##_none, apply_##name##_relu, apply_##name##_leaky},          \
+      {sums_##name##_none, sums_##name##_relu, sums_##name##_leaky},             \
+      {backward_##name##_none, backward_##name##_relu, backward_##name##_leaky}, \
+      {activate_##name##_none, activate_##name##_relu, activate_##name##_leaky}, \
+      {activate_back_##name##_none, activate_back_##name##_relu, activate_back_##name##_leaky}};
 
 POKEGAN_KERNELS(float, float)
 POKEGAN_KERNELS(Bfloat16, bfloat16)

@@ -43,6 +43,11 @@ struct RowKernels {
   void (*sums[3])(const Rows<Scalar>& rows, const Channels& by, float* planes);
   // out = the gradient by the input.
   void (*backward[3])(const Rows<Scalar>& rows, const Channels& by, const Terms& terms);
+  // values = act(values).
+  void (*activate[3])(Scalar* values, int64_t count, float slope);
+  // out = the gradient by what `result` is the activation of.
+  void (*activate_backward[3])(const Scalar* gradient, const Scalar* result, Scalar* out,
+                               int64_t count, float slope);
 };
 
 const RowKernels<float>& plain_kernels(const float*);

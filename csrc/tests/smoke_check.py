@@ -151,7 +151,19 @@ def check_batch_norm_act(device: str) -> None:
             torch.testing.assert_close(ours(*arguments, *numbers, units), expected)
 
 
+def check_activation(device: str) -> None:
+    if device != "cpu":
+        return
+    x = torch.randn(5, 19, 3, 2).bfloat16().to(memory_format=torch.channels_last)
+    for units in (0, 1):
+        y = x.clone()
+        torch.ops.pokegan.activate_(y, 0.2, units)
+        assert torch.equal(y, torch.nn.functional.leaky_relu(x, 0.2))
+        assert torch.equal(torch.ops.pokegan.activate_backward(x, y, 0.2, units), y)
+
+
 CHECKS = {
+    "activate_": check_activation,
     "batch_gather": check_batch_gather,
     "batch_norm_act": check_batch_norm_act,
     "batch_norm_act_sums": check_batch_norm_act,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pokegan.ops.activation import activate_, can_activate
 from pokegan.ops.batch_norm_act import (
     batch_norm_act,
     batch_norm_act_backward,
@@ -66,7 +67,8 @@ class _SharedBatchNorm(_BatchNorm):
 class Sequential(nn.Sequential):
     """`torch.nn.Sequential`, whose batch norms are told of the activation behind them.
 
-    A norm then computes both; the activation stays a module, of which nobody sees a call.
+    A norm then computes both; the activation stays a module, of which nobody sees a call. Others in
+    place go to `pokegan.ops.activation` in training.
     """
 
     def forward(self, input: Any) -> Any:
@@ -78,6 +80,9 @@ class Sequential(nn.Sequential):
             if isinstance(module, _SharedBatchNorm) and _slope(behind) not in (None, 1.0):
                 input = module(input, behind)
                 place += 2
+            elif isinstance(module, _ACTIVATIONS) and module.inplace and module.training:
+                input = _activated(input, module)
+                place += 1
             else:
                 input = module(input)
                 place += 1
@@ -107,6 +112,16 @@ def share(network: nn.Module, peers: Peers | None) -> int:
 def batch_norms(network: nn.Module) -> Iterator[_SharedBatchNorm]:
     """Yield the batch norms within `network`."""
     return (module for module in network.modules() if isinstance(module, _SharedBatchNorm))
+
+
+_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
+
+
+def _activated(values: Tensor, activation: nn.Module) -> Tensor:
+    slope = _slope(activation)
+    if slope is None or not can_activate(values):
+        return _followed(values, activation)
+    return activate_(values, slope)
 
 
 def _slope(activation: nn.Module | None) -> float | None:

@@ -31,7 +31,7 @@ def can_fuse(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> bool:
         and (bias is None or bias.dtype == torch.float32)
         and input.dim() >= 2
         and input.numel() > input.shape[1] > 0
-        and _is_channels_last(input)
+        and is_channels_last(input)
     )
 
 
@@ -215,15 +215,26 @@ def by_channel(values: Tensor, like: Tensor) -> Tensor:
 
 def channels_last(maps: Tensor) -> Tensor:
     """Return [N, C, ...] as it is where it is dense with the channels last, else a copy that is."""
-    if maps.dim() < 2 or _is_channels_last(maps):
+    if maps.dim() < 2 or is_channels_last(maps):
         return maps  # where a dimension is missing the operator says so
     return maps.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def _is_channels_last(maps: Tensor) -> bool:
+def is_channels_last(maps: Tensor) -> bool:
+    """Return whether [N, C, ...] is dense with the channels last in memory."""
     if maps.dim() == 4:
         return maps.is_contiguous(memory_format=torch.channels_last)
     return maps.movedim(1, -1).is_contiguous()
+
+
+def empty_rows(maps: Tensor) -> Tensor:
+    """Return an empty tensor like [N, C, ...], with the channels last in memory."""
+    strides, stride = [1] * maps.dim(), maps.shape[1]
+    for axis in (*range(maps.dim() - 1, 1, -1), 0):
+        strides[axis] = stride
+        stride = stride * maps.shape[axis]
+    out: Tensor = maps.new_empty_strided(maps.shape, strides)
+    return out
 
 
 def _is_compiled(input: Tensor) -> bool:
@@ -255,17 +266,9 @@ if _USE.cpu:
     def _fake_moments(input: Tensor, units: int = 0) -> Tensor:
         return input.new_empty((2, input.shape[1]), dtype=torch.float32)
 
-    def _empty_rows(input: Tensor) -> Tensor:
-        strides, stride = [1] * input.dim(), input.shape[1]
-        for axis in (*range(input.dim() - 1, 1, -1), 0):
-            strides[axis] = stride
-            stride = stride * input.shape[axis]
-        out: Tensor = input.new_empty_strided(input.shape, strides)
-        return out
-
     @torch.library.register_fake("pokegan::batch_norm_act")  # type: ignore[untyped-decorator]  # torch's
     def _fake_act(input: Tensor, *rest: Any) -> Tensor:
-        return _empty_rows(input)
+        return empty_rows(input)
 
     @torch.library.register_fake("pokegan::batch_norm_act_sums")  # type: ignore[untyped-decorator]  # torch's
     def _fake_sums(gradient: Tensor, input: Tensor, *rest: Any) -> Tensor:
@@ -273,4 +276,4 @@ if _USE.cpu:
 
     @torch.library.register_fake("pokegan::batch_norm_act_backward")  # type: ignore[untyped-decorator]  # torch's
     def _fake_backward(gradient: Tensor, input: Tensor, *rest: Any) -> Tensor:
-        return _empty_rows(input)
+        return empty_rows(input)

@@ -279,3 +279,24 @@ def test_compiled_code_sees_pytorchs_layers(fused) -> None:
     compiled = torch.compile(pair, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), expected)
     assert len(fused) == 1
+
+
+@needs_kernels
+def test_an_activation_without_a_norm_is_pytorchs(monkeypatch) -> None:
+    calls = []
+    before = batch_norm.activate_
+    monkeypatch.setattr(
+        batch_norm, "activate_", lambda values, slope: calls.append(slope) or before(values, slope)
+    )
+    between = nn.Hardtanh(-3.0, 3.0)
+    activations = [nn.ReLU(True), between, nn.LeakyReLU(0.2, True), between, nn.LeakyReLU(0.1)]
+    network = Sequential(*activations)
+    x = maps(4, 6, 3, 3, dtype=torch.bfloat16)
+    for given in (x, x.float(), x.contiguous()):
+        one, two = ((given + 0).requires_grad_() for _ in range(2))
+        found, expected = network(one * 2), stock(network, torch.float32)(two * 2)
+        found.sum().backward(), expected.sum().backward()
+        assert torch.equal(found, expected)
+        assert torch.equal(one.grad, two.grad)
+    network.eval()(x.clone())
+    assert calls == [0.0, 0.2]
