@@ -18,7 +18,7 @@ from pokegan import recipes
 from pokegan.config import RunConfig, override
 from pokegan.data.options import PrepareOptions
 from pokegan.data.sources import open_data
-from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d
+from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d, Sequential
 from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.objectives.phases import StepInput
 from pokegan.training.build import build, build_phases
@@ -31,6 +31,7 @@ STOCK = {
     ConvTranspose2d: nn.ConvTranspose2d,
     BatchNorm1d: nn.BatchNorm1d,
     BatchNorm2d: nn.BatchNorm2d,
+    Sequential: nn.Sequential,
 }
 CASES = {
     "hpml": ("hpml", {}),

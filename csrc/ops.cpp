@@ -60,6 +60,25 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
       "conv2d_weight_bf16(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
       "ScalarType dtype, int units=0) -> Tensor");
   library.def("conv_units() -> int");
+
+  // Batch norm and the activation behind it, t or slope * t below 0. `moments` is [2, C]: means and
+  // variances; `sums` is [2, C]: the gradients by weight and bias, of `count` rows.
+  // `units`: 0 the widest the processor has, 1 those of any.
+  library.def("batch_norm_moments(Tensor input, int units=0) -> Tensor");
+  library.def(
+      "batch_norm_act(Tensor input, Tensor moments, Tensor? weight, Tensor? bias, float eps, "
+      "float slope, int units=0) -> Tensor");
+  library.def(
+      "batch_norm_act_sums(Tensor gradient, Tensor input, Tensor moments, Tensor? weight, "
+      "Tensor? bias, float eps, float slope, int units=0) -> Tensor");
+  library.def(
+      "batch_norm_act_backward(Tensor gradient, Tensor input, Tensor moments, Tensor? weight, "
+      "Tensor? bias, Tensor sums, int count, float eps, float slope, int units=0) -> Tensor");
+
+  // The activation alone, and its gradient by its result.
+  library.def("activate_(Tensor(a!) input, float slope, int units=0) -> ()");
+  library.def(
+      "activate_backward(Tensor gradient, Tensor result, float slope, int units=0) -> Tensor");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

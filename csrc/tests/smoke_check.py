@@ -20,6 +20,16 @@ from pokegan.ops import (
     status,
 )
 from pokegan.ops.batch_gather import batch_gather, batch_gather_reference
+from pokegan.ops.batch_norm_act import (
+    batch_norm_act,
+    batch_norm_act_backward,
+    batch_norm_act_backward_reference,
+    batch_norm_act_reference,
+    batch_norm_act_sums,
+    batch_norm_act_sums_reference,
+    batch_norm_moments,
+    batch_norm_moments_reference,
+)
 from pokegan.ops.diff_augment import diff_augment, diff_augment_reference
 from pokegan.ops.dropout import dropout, dropout_reference
 from pokegan.ops.soft_labels import (
@@ -133,8 +143,45 @@ def check_conv(device: str) -> None:
         assert (one.float() - two).norm() < 0.02 * two.norm()
 
 
+def check_batch_norm_act(device: str) -> None:
+    if device != "cpu":
+        return
+    x, dy = (torch.randn(5, 19, 3, 2).to(memory_format=torch.channels_last) for _ in range(2))
+    w, b = torch.randn(19), torch.randn(19)
+    moments, sums = batch_norm_moments(x), torch.randn(2, 19)
+    torch.testing.assert_close(moments, batch_norm_moments_reference(x))
+    given, numbers = (moments, w, b), (1e-5, 0.2)
+    for ours, reference, arguments in (
+        (batch_norm_act, batch_norm_act_reference, (x, *given)),
+        (batch_norm_act_sums, batch_norm_act_sums_reference, (dy, x, *given)),
+        (
+            batch_norm_act_backward,
+            batch_norm_act_backward_reference,
+            (dy, x, *given, sums, 30),
+        ),
+    ):
+        expected = reference(*arguments, *numbers)
+        for units in (0, 1):
+            torch.testing.assert_close(ours(*arguments, *numbers, units), expected)
+
+
+def check_activation(device: str) -> None:
+    if device != "cpu":
+        return
+    x = torch.randn(5, 19, 3, 2).bfloat16().to(memory_format=torch.channels_last)
+    for units in (0, 1):
+        y = x.clone()
+        torch.ops.pokegan.activate_(y, 0.2, units)
+        assert torch.equal(y, torch.nn.functional.leaky_relu(x, 0.2))
+        assert torch.equal(torch.ops.pokegan.activate_backward(x, y, 0.2, units), y)
+
+
 CHECKS = {
+    "activate_": check_activation,
     "batch_gather": check_batch_gather,
+    "batch_norm_act": check_batch_norm_act,
+    "batch_norm_act_sums": check_batch_norm_act,
+    "batch_norm_moments": check_batch_norm_act,
     "conv2d_bf16": check_conv,
     "conv2d_weight_bf16": check_conv,
     "conv_transpose2d_bf16": check_conv,

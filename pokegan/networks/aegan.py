@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
-from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d
+from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d, Sequential
 from pokegan.networks.convolution import Conv2d
 from pokegan.networks.layers import ladder
 from pokegan.networks.noise import GaussianNoise, MultiplicativeNoise
@@ -121,12 +121,12 @@ class AEGANEncoder(nn.Module):
             _convolution(skip + below, narrower)
             for skip, below, narrower in reversed(list(zip(skips, ascending, outputs, strict=True)))
         )
-        self.down_again = nn.Sequential(
+        self.down_again = Sequential(
             _convolution(first + 3, first, stride=2),
             *(_convolution(first, first, stride=2) for _ in steps[1:]),
         )
         read = (steps[-1] + first) * _bottom(size) ** 2
-        self.head = nn.Sequential(
+        self.head = Sequential(
             nn.Flatten(),
             *(_dense(*widths) for widths in itertools.pairwise((read, *HEAD_WIDTHS))),
             nn.Linear(HEAD_WIDTHS[-1], latent_size),
@@ -176,7 +176,7 @@ class AEGANDiscriminator(nn.Module):
             layers += [convolution, MultiplicativeNoise(noise), *others]
             layers.append(MultiplicativeNoise(noise * math.sqrt(2)))
         layers += [nn.Flatten(), nn.Linear(steps[-1] * _bottom(size) ** 2, 1)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Sequential(*layers)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, size, size] in [-1, 1] to [N] logits."""
@@ -231,7 +231,7 @@ class _Palettes(nn.Module):
         super().__init__()
         self.colours = colours
         first, second = (3 * width for width in PALETTE_WIDTHS)
-        self.layers = nn.Sequential(
+        self.layers = Sequential(
             nn.Conv1d(inputs, first, 1),
             BatchNorm1d(first),
             nn.LeakyReLU(SLOPE, inplace=True),
@@ -265,9 +265,9 @@ def _pixel_shuffle(maps: Tensor) -> Tensor:
     return parts.reshape(n, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
-def _generator_block(shuffled: int, outputs: int, kernel: int) -> nn.Sequential:
+def _generator_block(shuffled: int, outputs: int, kernel: int) -> Sequential:
     """What follows the shuffle of `shuffled` maps; an even kernel reaches one px further down."""
-    return nn.Sequential(
+    return Sequential(
         nn.ZeroPad2d((1, kernel - 2, 1, kernel - 2)),
         Conv2d(shuffled // 4, outputs, kernel),
         BatchNorm2d(outputs),
@@ -275,16 +275,16 @@ def _generator_block(shuffled: int, outputs: int, kernel: int) -> nn.Sequential:
     )
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> Sequential:
+    return Sequential(
         Conv2d(inputs, outputs, 3, stride, 1),
         BatchNorm2d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),
     )
 
 
-def _dense(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
+def _dense(inputs: int, outputs: int) -> Sequential:
+    return Sequential(
         nn.Linear(inputs, outputs),
         BatchNorm1d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),

@@ -1,6 +1,7 @@
 """Batch norm over the pictures of all ranks, so that a run is the same on any number of them.
 
-Alone, and in eval mode, the layers are PyTorch's own. Knows `Peers`; not who they are.
+On the CPU the activation behind a norm is computed with it, by `pokegan.ops.batch_norm_act`.
+Elsewhere, and in eval mode, the layers are PyTorch's own. Knows `Peers`; not who they are.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pokegan.ops.activation import activate_, can_activate
+from pokegan.ops.batch_norm_act import (
+    batch_norm_act,
+    batch_norm_act_backward,
+    batch_norm_act_sums,
+    batch_norm_moments,
+    by_channel,
+    can_fuse,
+    through_activation,
+)
 from pokegan.peers import Peers, total
 
 
@@ -21,17 +32,24 @@ class _SharedBatchNorm(_BatchNorm):
 
     peers: Peers | None = None
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[N, C, ...] to the same; N is the same on every rank."""
-        if self.peers is None or not self.training:
-            return super().forward(input)
+    def forward(self, input: Tensor, activation: nn.Module | None = None) -> Tensor:
+        """[N, C, ...] to the same; N is the same on every rank. `activation` is what follows."""
+        slope = _slope(activation)
+        fused = self.training and slope is not None and can_fuse(input, self.weight, self.bias)
+        if not self.training or (self.peers is None and not fused):
+            return _followed(super().forward(input), activation)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]  # torch's
-        normalised: Tensor
-        normalised, mean, variance = _Normalise.apply(
-            input, self.weight, self.bias, self.eps, self.peers
-        )
-        self._track(mean, variance, self.peers.count * input.numel() // input.shape[1])
-        return normalised
+        ranks = 1 if self.peers is None else self.peers.count
+        parameters = (input, self.weight, self.bias, self.eps)
+        out: Tensor
+        if fused:
+            out, moments = _Fused.apply(*parameters, slope, self.peers)
+            mean, variance = moments.unbind()
+        else:
+            normalised, mean, variance = _Normalise.apply(*parameters, self.peers)
+            out = _followed(normalised, activation)
+        self._track(mean, variance, ranks * input.numel() // input.shape[1])
+        return out
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -44,6 +62,31 @@ class _SharedBatchNorm(_BatchNorm):
         unbiased = variance * (count / max(count - 1, 1))
         self.running_mean.lerp_(mean.to(self.running_mean), weight)
         self.running_var.lerp_(unbiased.to(self.running_var), weight)
+
+
+class Sequential(nn.Sequential):
+    """`torch.nn.Sequential`, whose batch norms are told of the activation behind them.
+
+    A norm then computes both; the activation stays a module, of which nobody sees a call. Others in
+    place go to `pokegan.ops.activation` in training.
+    """
+
+    def forward(self, input: Any) -> Any:
+        """Pass `input` through the modules."""
+        modules = [*self, None]
+        place = 0
+        while (module := modules[place]) is not None:
+            behind = modules[place + 1]
+            if isinstance(module, _SharedBatchNorm) and _slope(behind) not in (None, 1.0):
+                input = module(input, behind)
+                place += 2
+            elif isinstance(module, _ACTIVATIONS) and module.inplace and module.training:
+                input = _activated(input, module)
+                place += 1
+            else:
+                input = module(input)
+                place += 1
+        return input
 
 
 class BatchNorm1d(_SharedBatchNorm, nn.BatchNorm1d):
@@ -71,6 +114,81 @@ def batch_norms(network: nn.Module) -> Iterator[_SharedBatchNorm]:
     return (module for module in network.modules() if isinstance(module, _SharedBatchNorm))
 
 
+_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
+
+
+def _activated(values: Tensor, activation: nn.Module) -> Tensor:
+    slope = _slope(activation)
+    if slope is None or not can_activate(values):
+        return _followed(values, activation)
+    return activate_(values, slope)
+
+
+def _slope(activation: nn.Module | None) -> float | None:
+    """Return the slope below 0 of a (leaky) ReLU, 1 of nothing, None of anything else."""
+    if activation is None:
+        return 1.0
+    if type(activation) is nn.ReLU:
+        return 0.0
+    return float(activation.negative_slope) if type(activation) is nn.LeakyReLU else None
+
+
+def _followed(values: Tensor, activation: nn.Module | None) -> Tensor:
+    out: Tensor = values if activation is None else activation(values)
+    return out
+
+
+class _Fused(torch.autograd.Function):
+    """Norm and activation by our kernels, with the same talk between ranks as `_Normalise`.
+
+    Only the input is kept, of which the activation's slopes are computed again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        slope: float,
+        peers: Peers | None,
+    ) -> tuple[Tensor, Tensor]:
+        moments = batch_norm_moments(input)
+        if peers is not None:
+            moments = torch.stack(_together(peers.gather(moments)))
+        ctx.save_for_backward(input, weight, bias, moments)
+        ctx.eps, ctx.slope, ctx.peers = eps, slope, peers
+        ctx.mark_non_differentiable(moments)
+        return batch_norm_act(input, moments, weight, bias, eps, slope), moments
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, bias, moments = ctx.saved_tensors
+        peers: Peers | None = ctx.peers
+        grads: tuple[Tensor | None, Tensor, Tensor]
+        if torch.is_grad_enabled():  # to be differentiated again
+            grads = _differentiable(gradient, input, weight, bias, ctx.eps, ctx.slope, peers)
+        else:
+            numbers = (moments, weight, bias)
+            sums = batch_norm_act_sums(gradient, input, *numbers, ctx.eps, ctx.slope)
+            to_input = None
+            if ctx.needs_input_grad[0]:
+                ranks = 1 if peers is None else peers.count
+                to_input = batch_norm_act_backward(
+                    gradient,
+                    input,
+                    *numbers,
+                    sums if peers is None else peers.sum(sums),
+                    ranks * input.numel() // input.shape[1],
+                    ctx.eps,
+                    ctx.slope,
+                )
+            grads = to_input, sums[0], sums[1]
+        needed = zip(grads, ctx.needs_input_grad, strict=False)
+        return *(grad if need else None for grad, need in needed), None, None, None
+
+
 class _Normalise(torch.autograd.Function):
     """One gather of means and variances forwards, one sum of two vectors backwards.
 
@@ -89,9 +207,7 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = torch.promote_types(input.dtype, torch.float32)
         own = torch.stack(_moments(input, dtype))
-        means, variances = peers.gather(own).unbind(1)  # [R, C] each
-        mean = means.mean(0)
-        variance = (variances + (means - mean).square()).mean(0)
+        mean, variance = _together(peers.gather(own))
         ctx.save_for_backward(input, weight, mean, variance)
         ctx.eps, ctx.peers = eps, peers
         ctx.mark_non_differentiable(mean, variance)
@@ -102,7 +218,7 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, mean, variance = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            grads = _differentiable(gradient, input, weight, ctx.eps, ctx.peers)
+            grads = _differentiable(gradient, input, weight, None, ctx.eps, 1.0, ctx.peers)
         else:
             grads = _backward(gradient, input, weight, mean, variance, ctx.eps, ctx.peers)
         needed = zip(grads, ctx.needs_input_grad, strict=False)
@@ -134,28 +250,46 @@ def _backward(
     c = -a * level - b * mean
     zero, one = torch.zeros_like(b), torch.ones_like(b)
     rest = torch.batch_norm(input, b, c, zero, one, False, 0.0, 0.0, True)
-    return rest.addcmul_(gradient, _by_channel(a.to(gradient), gradient)), by_weight, by_bias
+    return rest.addcmul_(gradient, by_channel(a.to(gradient), gradient)), by_weight, by_bias
 
 
 def _differentiable(
-    gradient: Tensor, input: Tensor, weight: Tensor | None, eps: float, peers: Peers
+    gradient: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    slope: float,
+    peers: Peers | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `_backward` does as a function of gradient, input and weight."""
+    """Return what the backward passes do as a function of gradient, input and weight."""
     dims = _over(input)
-    count = peers.count * input.numel() // input.shape[1]
+    count = (1 if peers is None else peers.count) * input.numel() // input.shape[1]
     wide = torch.promote_types(input.dtype, torch.float32)
     dy, x = gradient.to(wide), input.to(wide)
 
     def mean(values: Tensor) -> Tensor:
-        return _by_channel(total(values.sum(dims), peers) / count, x)
+        summed = values.sum(dims)
+        return by_channel((summed if peers is None else total(summed, peers)) / count, x)
 
     centred = x - mean(x)
     scale = torch.rsqrt(mean(centred.square()) + eps)
     normal = centred * scale
+    if slope != 1:
+        before = normal if weight is None else normal * by_channel(weight, x)
+        before = before if bias is None else before + by_channel(bias, x)
+        dy = through_activation(dy, before, slope)
     dx = scale * (dy - mean(dy) - normal * mean(dy * normal))
     if weight is not None:
-        dx = dx * _by_channel(weight, x)
+        dx = dx * by_channel(weight, x)
     return dx.to(input.dtype), (dy * normal).sum(dims), dy.sum(dims)
+
+
+def _together(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """[R, 2, C] means and variances of equal shares to those of the whole, [C] each."""
+    means, variances = moments.unbind(1)
+    mean = means.mean(0)
+    return mean, (variances + (means - mean).square()).mean(0)
 
 
 def _moments(input: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -170,8 +304,3 @@ def _moments(input: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def _over(input: Tensor) -> list[int]:
     """Return all dimensions but that of the channels."""
     return [dim for dim in range(input.dim()) if dim != 1]
-
-
-def _by_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Give [C] values the shape [1, C, 1, ...] of `like`."""
-    return values.view(1, -1, *[1] * (like.dim() - 2))

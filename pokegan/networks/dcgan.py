@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pokegan.networks.attention import SelfAttention, attention_depth
+from pokegan.networks.batch_norm import Sequential
 from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
@@ -90,7 +91,7 @@ class DCGANGenerator(nn.Module):
             layers.append(_double(steps[-1], 3, kernel, bias))
         else:
             layers.append(ConvTranspose2d(steps[-1], 3, 3, 1, 1, bias=bias))
-        self.layers = nn.Sequential(*layers, nn.Tanh())
+        self.layers = Sequential(*layers, nn.Tanh())
         if norm == "spectral":
             spectral_norm_(self)
 
@@ -163,7 +164,7 @@ class DCGANDiscriminator(Discriminator):
             layers.extend(behind(depth, outputs))
             if depth == depth_of_attention:
                 layers.append(SelfAttention(outputs))
-        self.layers = nn.Sequential(*layers)
+        self.layers = Sequential(*layers)
         if head == "conv":
             self.head = Conv2d(steps[-1], 1, base, bias=bias)
         else:

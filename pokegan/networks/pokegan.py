@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
+from pokegan.networks.batch_norm import Sequential
 from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.networks.layers import activation_layer, ladder, norm_layer
 from pokegan.networks.noise import Dropout
@@ -64,7 +65,7 @@ class PokeganGenerator(Growable):
         self._last = (kernel, bias, norm)
         self.linear = nn.Linear(latent_size, steps[0] * base * base)
         self.hidden = nn.ModuleList(
-            nn.Sequential(
+            Sequential(
                 _double(inputs, outputs, kernel, norm not in _NORMS_WITH_BIAS),
                 *_behind(norm, activation, dropout, outputs),
             )
@@ -204,7 +205,7 @@ def _halve(
     """A convolution that halves the side, and what follows it."""
     bias = norm not in _NORMS_WITH_BIAS
     conv = Conv2d(inputs, outputs, kernel, 2, kernel // 2, bias=bias)
-    return nn.Sequential(conv, *_behind(norm, activation, dropout, outputs))
+    return Sequential(conv, *_behind(norm, activation, dropout, outputs))
 
 
 def _behind(norm: str, activation: str, dropout: float, channels: int) -> list[nn.Module]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.attention import SelfAttention, attention_depth
+from pokegan.networks.batch_norm import Sequential
 from pokegan.networks.convolution import Conv2d
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
@@ -71,7 +72,7 @@ class ResNetGenerator(nn.Module):
             Conv2d(steps[-1], 3, 3, 1, 1, bias=bias),
             nn.Tanh(),
         ]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Sequential(*layers)
         if norm == "spectral":
             spectral_norm_(self)
 
@@ -138,7 +139,7 @@ class ResNetDiscriminator(Discriminator):
             if depth == depth_of_attention:
                 layers.append(SelfAttention(outputs))
         layers += [*_in_front(norm, activation, slope, channels[-1]), _GlobalPool(pool)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Sequential(*layers)
         self.head = nn.Linear(channels[-1], 1)
         if norm == "spectral":
             spectral_norm_(self)
@@ -155,7 +156,7 @@ class UpBlock(nn.Module):
         self, inputs: int, outputs: int, norm: str, activation: str, slope: float, bias: bool
     ) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
+        self.residual = Sequential(
             *_in_front(norm, activation, slope, inputs),
             nn.UpsamplingNearest2d(scale_factor=2),
             Conv2d(inputs, outputs, 3, 1, 1, bias=bias),
@@ -193,7 +194,7 @@ class DownBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.halve = halve
-        self.residual = nn.Sequential(
+        self.residual = Sequential(
             *([] if first else _in_front(norm, activation, slope, inputs)),
             Conv2d(inputs, outputs, 3, 1, 1, bias=bias),
             *_in_front("none" if first else norm, activation, slope, outputs, inplace=True),

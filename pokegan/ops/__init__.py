@@ -4,6 +4,12 @@ Nothing above this floor is imported. The random fills are in `pokegan.ops.rando
 """
 
 from pokegan.ops.batch_gather import batch_gather
+from pokegan.ops.batch_norm_act import (
+    batch_norm_act,
+    batch_norm_act_backward,
+    batch_norm_act_sums,
+    batch_norm_moments,
+)
 from pokegan.ops.conv import conv2d_bf16, conv_transpose2d_bf16, conv_units
 from pokegan.ops.conv_choice import conv2d, conv_transpose2d
 from pokegan.ops.diff_augment import diff_augment
@@ -15,6 +21,10 @@ from pokegan.ops.spectral_norm import spectral_iterate, spectral_scale, spectral
 __all__ = [
     "Status",
     "batch_gather",
+    "batch_norm_act",
+    "batch_norm_act_backward",
+    "batch_norm_act_sums",
+    "batch_norm_moments",
     "conv2d",
     "conv2d_bf16",
     "conv_transpose2d",

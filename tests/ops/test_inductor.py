@@ -8,6 +8,10 @@ import torch
 
 from pokegan.ops import (
     batch_gather,
+    batch_norm_act,
+    batch_norm_act_backward,
+    batch_norm_act_sums,
+    batch_norm_moments,
     diff_augment,
     dropout,
     label_targets,
@@ -66,6 +70,27 @@ def test_batch_gather(dtype) -> None:
     eager, compiled = (function(indices) for function in both(gather))
     assert torch.equal(compiled, eager)
     assert compiled.stride() == eager.stride()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batch_norm_with_an_activation(dtype) -> None:
+    x, dy = (torch.randn(3, 5, 4, 2).to(dtype) for _ in range(2))
+    x, dy = (one.to(memory_format=torch.channels_last) for one in (x, dy))
+    w, b = torch.randn(5), torch.randn(5)
+
+    def norm(x, dy, w, b):
+        given = (batch_norm_moments(x * 2), w * 2, b, 1e-5, 0.2)
+        sums = batch_norm_act_sums(dy, x * 2, *given)
+        return (
+            batch_norm_act(x * 2, *given) * 2,
+            sums * 2,
+            batch_norm_act_backward(dy, x * 2, *given[:3], sums, 24, *given[3:]) * 2,
+        )
+
+    eager, compiled = (function(x, dy, w, b) for function in both(norm))
+    for got, expected in zip(compiled, eager, strict=True):
+        assert torch.equal(got, expected)
+        assert got.stride() == expected.stride()
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])

@@ -1,0 +1,298 @@
+// Batch norm and the activation behind it on the CPU: two passes over memory forwards, two back.
+//
+// Threads share chunks of rows, whose sums are added in order: they change no bit.
+#include <algorithm>
+#include <vector>
+
+#include "../batch_norm_act_check.h"
+#include "batch_norm_rows.h"
+#include "conv_units.h"
+
+namespace pokegan {
+namespace {
+
+constexpr int64_t kGrain = 1 << 15;  // values, of a thread
+constexpr int64_t kPlanes = 3;       // of a chunk's sums forwards
+
+// The maps' rows, and how they are cut.
+struct Layout {
+  int64_t rows;
+  int64_t channels;
+  int64_t chunk;
+
+  int64_t chunks() const { return (rows + chunk - 1) / chunk; }
+  int64_t begin(int64_t number) const { return number * chunk; }
+  int64_t count(int64_t number) const { return std::min(chunk, rows - begin(number)); }
+};
+
+Layout layout_of(const Tensor& maps) {
+  const int64_t channels = maps.size(1);
+  return {maps.numel() / channels, channels, chunk_rows(channels)};
+}
+
+// Calls `run` with every chunk's number. Backwards, to begin with what is still in the cache of a
+// pass that went forwards.
+template <typename Run>
+void over_chunks(const Layout& layout, bool backwards, const Run& run) {
+  const int64_t grain = std::max<int64_t>(1, kGrain / (layout.chunk * layout.channels));
+  torch::stable::parallel_for(0, layout.chunks(), grain, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) run(backwards ? first + last - 1 - i : i);
+  });
+}
+
+POKEGAN_CLONES void add_totals(const float* planes, int64_t channels, double count,
+                               double* totals) {
+  for (int64_t c = 0; c < channels; ++c) {
+    totals[c] += ChunkSums{count, planes[c], planes[c + channels], 0}.total();
+  }
+}
+
+POKEGAN_CLONES void add_spreads(const float* planes, int64_t channels, double count,
+                                const double* means, double* spreads) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const ChunkSums sums{count, planes[c], planes[c + channels], planes[c + 2 * channels]};
+    spreads[c] += sums.spread(means[c]);
+  }
+}
+
+POKEGAN_CLONES void add_plane(const float* plane, int64_t count, double* totals) {
+  for (int64_t i = 0; i < count; ++i) totals[i] += plane[i];
+}
+
+// What the passes need of a channel, from its moments and parameters.
+class Coefficients {
+ public:
+  Coefficients(const Tensor& moments, const std::optional<Tensor>& weight,
+               const std::optional<Tensor>& bias, double eps, double slope)
+      : mean_(moments.const_data_ptr<float>()), slope_(static_cast<float>(slope)) {
+    const int64_t channels = moments.size(1);
+    const float* factor = weight.has_value() ? weight->const_data_ptr<float>() : nullptr;
+    const float* shift = bias.has_value() ? bias->const_data_ptr<float>() : nullptr;
+    for (int64_t c = 0; c < channels; ++c) {
+      deviation_.push_back(inverse_deviation(mean_[c + channels], eps));
+      scale_.push_back(static_cast<float>(factor == nullptr ? deviation_.back()
+                                                            : deviation_.back() * factor[c]));
+      bias_.push_back(shift == nullptr ? 0.0F : shift[c]);
+    }
+  }
+
+  double inverse_deviation_of(int64_t c) const { return deviation_[static_cast<size_t>(c)]; }
+
+  Channels channels() const { return {mean_, scale_.data(), bias_.data(), slope_}; }
+
+ private:
+  const float* mean_;
+  float slope_;
+  std::vector<double> deviation_;
+  std::vector<float> scale_;
+  std::vector<float> bias_;
+};
+
+template <typename Scalar>
+const RowKernels<Scalar>& kernels_of(int64_t units) {
+  const Scalar* type = nullptr;
+  return units == 0 && widest_units() != Units::kNone ? avx512_kernels(type) : plain_kernels(type);
+}
+
+// Calls `run` with the kernels of the maps' type.
+template <typename Run>
+void with_kernels(const Tensor& maps, int64_t units, const Run& run) {
+  if (maps.scalar_type() == ScalarType::Float) {
+    run(kernels_of<float>(units));
+  } else {
+    run(kernels_of<Bfloat16>(units));
+  }
+}
+
+// The rows of a chunk: of the input, and of the gradient and what is written where they are given.
+template <typename Scalar>
+Rows<Scalar> rows_of(const RowKernels<Scalar>&, const Layout& layout, int64_t chunk,
+                     const Tensor& input, const Tensor* gradient, Tensor* out) {
+  const int64_t place = layout.begin(chunk) * layout.channels;
+  Rows<Scalar> rows{static_cast<const Scalar*>(input.const_data_ptr()) + place, nullptr, nullptr,
+                    layout.count(chunk), layout.channels};
+  if (gradient != nullptr) {
+    rows.gradient = static_cast<const Scalar*>(gradient->const_data_ptr()) + place;
+  }
+  if (out != nullptr) rows.out = static_cast<Scalar*>(out->mutable_data_ptr()) + place;
+  return rows;
+}
+
+void check_units(const char* op, int64_t units) {
+  STD_TORCH_CHECK(units == 0 || units == 1, op, ": units must be 0 or 1, got ", units);
+}
+
+void check_norm(const char* op, const Tensor& input, const Tensor& moments,
+                const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
+                int64_t units) {
+  check_rows(op, "input", input);
+  check_pairs(op, "moments", moments, input.size(1));
+  check_channels(op, "weight", weight, input.size(1));
+  check_channels(op, "bias", bias, input.size(1));
+  check_units(op, units);
+}
+
+Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units) {
+  check_rows("batch_norm_moments", "input", input);
+  check_units("batch_norm_moments", units);
+  const Layout layout = layout_of(input);
+  const int64_t channels = layout.channels;
+  const auto count = [&](int64_t i) { return static_cast<double>(layout.count(i)); };
+  std::vector<float> sums(static_cast<size_t>(layout.chunks() * kPlanes * channels));
+  const auto planes = [&](int64_t i) { return sums.data() + i * kPlanes * channels; };
+  with_kernels(input, units, [&](const auto& kernels) {
+    over_chunks(layout, false, [&](int64_t i) {
+      kernels.moments(rows_of(kernels, layout, i, input, nullptr, nullptr), planes(i));
+    });
+  });
+  const auto rows = static_cast<double>(layout.rows);
+  std::vector<double> means(static_cast<size_t>(channels), 0.0);
+  std::vector<double> spreads(static_cast<size_t>(channels), 0.0);
+  for (int64_t i = 0; i < layout.chunks(); ++i) {
+    add_totals(planes(i), channels, count(i), means.data());
+  }
+  for (double& mean : means) mean /= rows;
+  for (int64_t i = 0; i < layout.chunks(); ++i) {
+    add_spreads(planes(i), channels, count(i), means.data(), spreads.data());
+  }
+  Tensor out = new_dense<2>(input, {2, channels}, ScalarType::Float);
+  auto* values = out.mutable_data_ptr<float>();
+  for (int64_t c = 0; c < channels; ++c) {
+    const double variance = spreads[static_cast<size_t>(c)] / rows;
+    values[c] = static_cast<float>(means[static_cast<size_t>(c)]);
+    values[c + channels] = static_cast<float>(variance < 0 ? 0.0 : variance);  // a NaN stays one
+  }
+  return out;
+}
+
+Tensor batch_norm_act_cpu(const Tensor& input, const Tensor& moments, std::optional<Tensor> weight,
+                          std::optional<Tensor> bias, double eps, double slope, int64_t units) {
+  check_norm("batch_norm_act", input, moments, weight, bias, units);
+  const Layout layout = layout_of(input);
+  const Coefficients coefficients(moments, weight, bias, eps, slope);
+  const Channels by = coefficients.channels();
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  Tensor out = empty_rows(input);
+  with_kernels(input, units, [&](const auto& kernels) {
+    over_chunks(layout, true, [&](int64_t i) {
+      kernels.apply[activation](rows_of(kernels, layout, i, input, nullptr, &out), by);
+    });
+  });
+  return out;
+}
+
+Tensor batch_norm_act_sums_cpu(const Tensor& gradient, const Tensor& input, const Tensor& moments,
+                               std::optional<Tensor> weight, std::optional<Tensor> bias, double eps,
+                               double slope, int64_t units) {
+  const char* op = "batch_norm_act_sums";
+  check_norm(op, input, moments, weight, bias, units);
+  check_like(op, "gradient", gradient, input);
+  const Layout layout = layout_of(input);
+  const int64_t channels = layout.channels;
+  const Coefficients coefficients(moments, weight, bias, eps, slope);
+  const Channels by = coefficients.channels();
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  std::vector<float> sums(static_cast<size_t>(layout.chunks() * 2 * channels));
+  with_kernels(input, units, [&](const auto& kernels) {
+    over_chunks(layout, false, [&](int64_t i) {
+      kernels.sums[activation](rows_of(kernels, layout, i, input, &gradient, nullptr), by,
+                               sums.data() + i * 2 * channels);
+    });
+  });
+  std::vector<double> totals(static_cast<size_t>(2 * channels), 0.0);
+  for (int64_t i = 0; i < layout.chunks(); ++i) {
+    add_plane(sums.data() + i * 2 * channels, 2 * channels, totals.data());
+  }
+  Tensor out = new_dense<2>(input, {2, channels}, ScalarType::Float);
+  auto* values = out.mutable_data_ptr<float>();
+  for (int64_t c = 0; c < channels; ++c) {
+    const double along = totals[static_cast<size_t>(c)] * coefficients.inverse_deviation_of(c);
+    values[c] = static_cast<float>(along);
+    values[c + channels] = static_cast<float>(totals[static_cast<size_t>(c + channels)]);
+  }
+  return out;
+}
+
+Tensor batch_norm_act_backward_cpu(const Tensor& gradient, const Tensor& input,
+                                   const Tensor& moments, std::optional<Tensor> weight,
+                                   std::optional<Tensor> bias, const Tensor& sums, int64_t count,
+                                   double eps, double slope, int64_t units) {
+  const char* op = "batch_norm_act_backward";
+  check_norm(op, input, moments, weight, bias, units);
+  check_like(op, "gradient", gradient, input);
+  check_pairs(op, "sums", sums, input.size(1));
+  STD_TORCH_CHECK(count >= 1, op, ": count must be at least 1, got ", count);
+  const Layout layout = layout_of(input);
+  const int64_t channels = layout.channels;
+  const Coefficients coefficients(moments, weight, bias, eps, slope);
+  const Channels by = coefficients.channels();
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  const auto* totals = sums.const_data_ptr<float>();
+  std::vector<float> along;
+  std::vector<float> level;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double share = -by.scale[c] / static_cast<double>(count);
+    along.push_back(static_cast<float>(share * coefficients.inverse_deviation_of(c) * totals[c]));
+    level.push_back(static_cast<float>(share * totals[c + channels]));
+  }
+  const Terms terms{along.data(), level.data()};
+  Tensor out = empty_rows(input);
+  with_kernels(input, units, [&](const auto& kernels) {
+    over_chunks(layout, true, [&](int64_t i) {
+      kernels.backward[activation](rows_of(kernels, layout, i, input, &gradient, &out), by, terms);
+    });
+  });
+  return out;
+}
+
+// Calls `run` with the beginning and the length of every run of values.
+template <typename Run>
+void over_values(int64_t count, const Run& run) {
+  torch::stable::parallel_for(0, (count + kGrain - 1) / kGrain, 1,
+                              [&](int64_t first, int64_t last) {
+                                for (int64_t i = first; i < last; ++i)
+                                  run(i * kGrain, std::min(kGrain, count - i * kGrain));
+                              });
+}
+
+void activate_cpu(Tensor input, double slope, int64_t units) {
+  check_rows("activate_", "input", input);
+  check_units("activate_", units);
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  with_kernels(input, units, [&](const auto& kernels) {
+    auto* values = rows_of(kernels, layout_of(input), 0, input, nullptr, &input).out;
+    over_values(input.numel(), [&](int64_t begin, int64_t count) {
+      kernels.activate[activation](values + begin, count, static_cast<float>(slope));
+    });
+  });
+}
+
+Tensor activate_backward_cpu(const Tensor& gradient, const Tensor& result, double slope,
+                             int64_t units) {
+  const char* op = "activate_backward";
+  check_rows(op, "result", result);
+  check_like(op, "gradient", gradient, result);
+  check_units(op, units);
+  const auto activation = static_cast<size_t>(activation_of(slope));
+  Tensor out = empty_rows(result);
+  with_kernels(result, units, [&](const auto& kernels) {
+    const auto rows = rows_of(kernels, layout_of(result), 0, result, &gradient, &out);
+    over_values(result.numel(), [&](int64_t begin, int64_t count) {
+      kernels.activate_backward[activation](rows.gradient + begin, rows.input + begin,
+                                            rows.out + begin, count, static_cast<float>(slope));
+    });
+  });
+  return out;
+}
+
+}  // namespace
+}  // namespace pokegan
+
+STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
+  library.impl("batch_norm_moments", TORCH_BOX(&pokegan::batch_norm_moments_cpu));
+  library.impl("batch_norm_act", TORCH_BOX(&pokegan::batch_norm_act_cpu));
+  library.impl("batch_norm_act_sums", TORCH_BOX(&pokegan::batch_norm_act_sums_cpu));
+  library.impl("batch_norm_act_backward", TORCH_BOX(&pokegan::batch_norm_act_backward_cpu));
+  library.impl("activate_", TORCH_BOX(&pokegan::activate_cpu));
+  library.impl("activate_backward", TORCH_BOX(&pokegan::activate_backward_cpu));
+}
