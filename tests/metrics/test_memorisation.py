@@ -18,6 +18,7 @@ from pokegan.metrics.memorisation import (
 
 Pictures = NDArray[np.uint8]
 SHARE = 0.3
+WHITE = (255, 255, 255)
 
 
 def noisy(pictures: Pictures) -> Pictures:
@@ -48,7 +49,7 @@ def test_a_generator_that_copies_30_per_cent(creatures: Pictures, change: str) -
     train, unseen = creatures[:120], creatures[120:]
     copies = round(SHARE * 120)
     fakes = np.concatenate([CHANGES[change](train[40 : 40 + copies]), unseen[: 120 - copies]])
-    found = copies_by_pixels(thumbnails(train), thumbnails(fakes))
+    found = copies_by_pixels(thumbnails(train), thumbnails(fakes), WHITE)
     assert float(found.flagged.double().mean()) == pytest.approx(SHARE, abs=0.05)
     right = found.nearest[:copies] == torch.arange(40, 40 + copies)
     assert float(right.double().mean()) > 0.95
@@ -76,14 +77,14 @@ def test_copies_in_features(creatures: Pictures, change: str) -> None:
 )
 def test_what_is_no_copy_is_not_flagged(creatures: Pictures, made) -> None:  # type: ignore[no-untyped-def]
     train, unseen = creatures[:120], creatures[120:]
-    found = copies_by_pixels(thumbnails(train), thumbnails(made(train, unseen)))
+    found = copies_by_pixels(thumbnails(train), thumbnails(made(train, unseen)), WHITE)
     assert float(found.flagged.double().mean()) <= 0.03
     assert found.twins <= 0.03
 
 
 def test_copies_of_a_picture_with_a_twin_are_found(creatures: Pictures) -> None:
     train = np.concatenate([creatures[:60], creatures[:20]])
-    found = copies_by_pixels(thumbnails(train), thumbnails(noisy(creatures[:20])))
+    found = copies_by_pixels(thumbnails(train), thumbnails(noisy(creatures[:20])), WHITE)
     assert bool(found.flagged.all())
     assert found.twins == pytest.approx(0.5)
 
@@ -104,4 +105,4 @@ def test_thumbnails_of_small_pictures_are_the_pictures(creatures: Pictures) -> N
     small = creatures[:3, ::4, ::4]
     assert (thumbnails(small) == small).all()
     assert thumbnails(creatures[:3]).shape == (3, 32, 32, 3)
-    assert isinstance(copies_by_pixels(small, small), Copies)
+    assert isinstance(copies_by_pixels(small, small, WHITE), Copies)

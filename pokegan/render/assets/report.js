@@ -37,10 +37,31 @@ function short(value) {
   return String(Number(value.toPrecision(size >= 100 ? 4 : 3)));
 }
 
+// Shows a picture of pixels at a whole multiple of its size where there is room, smoothly shrunk where not.
+function whole(image) {
+  const fit = () => {
+    const times = Math.floor(image.parentElement.clientWidth / image.naturalWidth);
+    image.style.width = times >= 1 ? `${times * image.naturalWidth}px` : "100%";
+    image.classList.toggle("hard", times >= 2);
+  };
+  image.addEventListener("load", () => { fit(); watch(image.parentElement, fit); }, { once: true });
+}
+
+// Calls `fit` whenever the element gets another width.
+function watch(element, fit) {
+  let width = element.clientWidth;
+  new ResizeObserver(() => {
+    if (element.clientWidth === width) return;
+    width = element.clientWidth;
+    fit();
+  }).observe(element);
+}
+
 // ---------------------------------------------------------------- films of grids
 
 function film(frames, alt, fine) {
-  const image = make("img", { class: fine ? "picture fine" : "picture", alt, src: frames[frames.length - 1].src });
+  const image = make("img", { class: "picture", alt, src: frames[frames.length - 1].src });
+  if (!fine) whole(image);
   const slider = make("input", { type: "range", min: 0, max: frames.length - 1, step: 1, value: frames.length - 1, "aria-label": alt });
   const label = make("span", { class: "label", text: frames[frames.length - 1].label });
   const play = make("button", { type: "button", "aria-label": "play", text: "▶" });
@@ -73,7 +94,7 @@ function film(frames, alt, fine) {
   return { box, seek: (share) => { stop(); show(Math.round(share * (frames.length - 1))); } };
 }
 
-function films(title, note, key, fine) {
+function films(title, note, key, fine, beside) {
   const runs = report.runs.filter((run) => run[key].length);
   if (!runs.length) return;
   const row = make("div", { class: many ? "row many" : "row" });
@@ -84,6 +105,7 @@ function films(title, note, key, fine) {
     panel.append(made[i].box);
     row.append(panel);
   });
+  if (beside) { row.className = "hero"; row.append(beside); }
   const together = [];
   if (made.length > 1) {
     const slider = make("input", { type: "range", min: 0, max: 1000, value: 1000, "aria-label": `${title}: all runs together` });
@@ -95,13 +117,26 @@ function films(title, note, key, fine) {
 
 // ---------------------------------------------------------------- line charts
 
-const W = 520, H = 250, LEFT = 50, RIGHT = 10, TOP = 10, BOTTOM = 28;
+const LEFT = 46, RIGHT = 8, TOP = 10, BOTTOM = 26;
+const drawings = [];  // functions that draw what must know its width, once the page has one
+
+// Draws into `panel`, now that it is in the page and whenever its width changes.
+function drawn(panel, place, paint) {
+  drawings.push(() => {
+    const again = () => { if (place.clientWidth) place.replaceChildren(paint(place.clientWidth)); };
+    again();
+    watch(panel, again);
+  });
+}
 
 function ticks(low, high, log) {
   if (log) {
     const found = [];
     for (let power = Math.ceil(low - 1e-9); power <= high + 1e-9; power += 1) found.push(power);
-    if (found.length >= 2) return found.filter((_, i) => i % Math.ceil(found.length / 6) === 0);
+    if (found.length >= 3) return found.filter((_, i) => i % Math.ceil(found.length / 6) === 0);
+    const wide = high - low > 0.7;
+    const plain = wide ? [1, 2, 5, 10, 20, 50].map((times) => times * 10 ** Math.floor(low)) : ticks(10 ** low, 10 ** high);
+    return plain.map(Math.log10).filter((tick) => tick >= low && tick <= high);
   }
   const rough = (high - low) / 5 || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));
@@ -126,6 +161,17 @@ function chart(title, lines, log) {
   const margin = (y1 - y0) * 0.05;
   y0 = !logged && y0 >= 0 && y0 < (y1 - y0) * 0.5 ? 0 : y0 - margin;
   y1 += margin;
+  const tip = make("div", { class: "tip" });
+  const place = make("div", {});
+  const panel = make("div", { class: "panel chart" }, make("h3", { text: title }), place);
+  if (usable.length > 1 || usable[0].name !== title) panel.append(make("div", { class: "legend" }, ...usable.map((line) =>
+    make("span", {}, make("i", { style: `background:${line.colour}` }), make("span", { text: line.name })))));
+  panel.append(tip);
+  drawn(panel, place, (W) => plot({ title, usable, logged, level, tip, W, H: Math.round(Math.min(250, Math.max(170, W * 0.52))), x0, x1, y0, y1 }));
+  return panel;
+}
+
+function plot({ title, usable, logged, level, tip, W, H, x0, x1, y0, y1 }) {
   const px = (x) => LEFT + ((x - x0) / (x1 - x0)) * (W - LEFT - RIGHT);
   const py = (y) => H - BOTTOM - ((y - y0) / (y1 - y0)) * (H - TOP - BOTTOM);
   const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title });
@@ -134,9 +180,9 @@ function chart(title, lines, log) {
     svg.append(draw("text", { x: LEFT - 6, y: py(tick) + 4, "text-anchor": "end" }, short(logged ? 10 ** tick : tick)));
   }
   for (const tick of ticks(x0, x1)) {
-    svg.append(draw("text", { x: px(tick), y: H - 9, "text-anchor": "middle" }, short(tick)));
+    if (px(tick) < W - RIGHT - 46) svg.append(draw("text", { x: px(tick), y: H - 8, "text-anchor": "middle" }, short(tick)));
   }
-  svg.append(draw("text", { x: W - RIGHT, y: H - BOTTOM - 5, "text-anchor": "end" }, "kimg"));
+  svg.append(draw("text", { x: W - RIGHT, y: H - 8, "text-anchor": "end" }, "kimg"));
   for (const line of usable) {
     const points = line.x.map((x, i) => `${px(x).toFixed(1)},${py(level(line.y[i])).toFixed(1)}`);
     svg.append(draw("polyline", { points: points.join(" "), fill: "none", stroke: line.colour, "stroke-width": 1.8, "stroke-linejoin": "round" }));
@@ -147,7 +193,6 @@ function chart(title, lines, log) {
   }
   const cursor = draw("line", { class: "grid-line", y1: TOP, y2: H - BOTTOM, visibility: "hidden" });
   svg.append(cursor);
-  const tip = make("div", { class: "tip" });
   svg.addEventListener("pointermove", (event) => {
     const box = svg.getBoundingClientRect();
     const x = x0 + (((event.clientX - box.left) / box.width) * W - LEFT) / (W - LEFT - RIGHT) * (x1 - x0);
@@ -163,30 +208,34 @@ function chart(title, lines, log) {
     tip.textContent = `${short(at)} kimg: ${told.map((one) => one[1]).join(" · ")}`;
   });
   svg.addEventListener("pointerleave", () => { cursor.setAttribute("visibility", "hidden"); tip.textContent = ""; });
-  const legend = make("div", { class: "legend" }, ...usable.map((line) =>
-    make("span", {}, make("i", { style: `background:${line.colour}` }), make("span", { text: line.name }))));
-  return make("div", { class: "panel chart" }, make("h3", { text: title }), svg, legend, tip);
+  return svg;
 }
 
+// groups: [{title, prefix, only: names after it, apart: a chart each, log}]
 function charts(title, note, groups) {
   const made = [];
   for (const group of groups) {
-    const names = [...new Set(report.runs.flatMap((run) => Object.keys(run.series).filter((name) => name.startsWith(group.prefix))))];
+    const given = [...new Set(report.runs.flatMap((run) => Object.keys(run.series).filter((name) => name.startsWith(group.prefix))))];
+    const wanted = group.only ? group.only.map((name) => group.prefix + name) : given;
+    const names = wanted.filter((name) => given.includes(name) && !(group.only && report.runs.every((run) => !(name in run.series) || run.series[name].y.every((value) => value === 0))));
     const plain = (name) => name.slice(group.prefix.length).replaceAll("_", " ");
     const line = (run, name, label, colour) => ({ name: label, colour, ...run.series[name] });
     if (many || group.apart) {
       for (const name of names) {
         const lines = report.runs.map((run, i) => [run, i]).filter(([run]) => name in run.series)
           .map(([run, i]) => line(run, name, many ? run.name : plain(name), COLOURS[i % COLOURS.length]));
-        made.push(chart(`${group.title}: ${plain(name)}`, lines, group.log));
+        made.push(chart(names.length > 1 ? `${group.title}: ${plain(name)}` : group.title, lines, group.log));
       }
     } else if (names.length) {
-      const lines = names.map((name, i) => line(report.runs[0], name, plain(name), COLOURS[i % COLOURS.length]));
+      const lines = names.map((name, i) => line(report.runs[0], name, names.length > 1 ? plain(name) : group.title, COLOURS[i % COLOURS.length]));
       made.push(chart(group.title, lines, group.log));
     }
   }
   const shown = made.filter(Boolean);
-  if (shown.length) section(title, note, make("div", { class: "row" }, ...shown));
+  if (!shown.length) return;
+  const row = make("div", { class: "row" }, ...shown);
+  if (title) section(title, note, row);
+  else page.append(row);
 }
 
 // ---------------------------------------------------------------- gradient flow
@@ -204,7 +253,16 @@ function heatMap(title, flow) {
   const values = flow.mean.flat().filter((value) => value > 0).map(Math.log10);
   if (!values.length) return null;
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const left = 118, cell = Math.max(15, Math.min(26, 240 / rows)), height = rows * cell + 26;
+  const place = make("div", {});
+  const bar = make("i", { style: `width:90px;height:9px;background:linear-gradient(90deg,${HEAT.map((c) => `rgb(${c})`).join(",")})` });
+  const legend = make("div", { class: "legend" }, make("span", {}, make("span", { text: short(10 ** low) }), bar, make("span", { text: `${short(10 ** high)}, mean of |gradient|` })));
+  const panel = make("div", { class: "panel chart" }, make("h3", { text: title }), place, legend);
+  drawn(panel, place, (W) => heat({ title, flow, rows, columns, low, high, W }));
+  return panel;
+}
+
+function heat({ title, flow, rows, columns, low, high, W }) {
+  const left = 112, cell = Math.max(15, Math.min(26, 240 / rows)), height = rows * cell + 26;
   const svg = draw("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": title });
   const wide = (W - left - 4) / columns;
   flow.layers.forEach((layer, row) => {
@@ -219,9 +277,54 @@ function heatMap(title, flow) {
   });
   svg.append(draw("text", { x: left, y: height - 8 }, `${short(flow.kimg[0])} kimg`));
   svg.append(draw("text", { x: W - 4, y: height - 8, "text-anchor": "end" }, `${short(flow.kimg[columns - 1])} kimg`));
-  const bar = make("i", { style: `width:90px;height:9px;background:linear-gradient(90deg,${HEAT.map((c) => `rgb(${c})`).join(",")})` });
-  const legend = make("div", { class: "legend" }, make("span", {}, make("span", { text: short(10 ** low) }), bar, make("span", { text: `${short(10 ** high)}, mean of |gradient|` })));
-  return make("div", { class: "panel chart" }, make("h3", { text: title }), svg, legend);
+  return svg;
+}
+
+// ---------------------------------------------------------------- samples and what they are near to
+
+function nearList(list) {
+  return make("div", { class: "neighbours" }, ...list.map((one) => {
+    const tile = (src, alt, ...words) => make("figure", {}, make("img", { src, alt }), make("figcaption", {}, ...words));
+    const matches = one.matches.map((match) => {
+      const figure = tile(match.src, `nearest training picture by ${match.space}`,
+        make("b", { text: match.distance }), ` ${match.space}`,
+        ...(match.mark ? [make("em", { text: match.mark })] : []));
+      figure.className = match.mark ? (match.mark === "copy" ? "copy" : "near") : "far";
+      return figure;
+    });
+    return make("div", { class: "near-card" }, tile(one.sample, "sample", one.label), ...matches);
+  }));
+}
+
+function near(title, note, part) {
+  const runs = report.runs.map((run, i) => ({ run, i, ...part(run) })).filter((one) => one.list.length);
+  if (!runs.length) return;
+  section(title, note, ...runs.map((one) => make("div", { class: "panel stack" },
+    ...(many ? [runName(one.run, one.i)] : []), make("p", { class: "quiet", text: one.note }), nearList(one.list))));
+}
+
+// ---------------------------------------------------------------- how good they are
+
+function scores() {
+  const runs = report.runs.map((run, i) => ({ run, i })).filter(({ run }) => run.quality);
+  if (!runs.length) return;
+  const names = [...new Set(runs.flatMap(({ run }) => run.quality.measures.map((one) => one.name)))];
+  const find = (run, name) => run.quality.measures.find((one) => one.name === name);
+  const head = make("tr", {}, make("td", {}), ...runs.map(({ run, i }) => make("td", {}, runName(run, i))));
+  const rows = names.map((name) => {
+    const { meaning } = runs.map(({ run }) => find(run, name)).find(Boolean);
+    const cells = runs.map(({ run }) => {
+      const one = find(run, name);
+      return make("td", {}, ...(one ? [make("b", { text: one.value }), make("span", { class: "quiet", text: one.interval })] : ["–"]));
+    });
+    return make("tr", {}, make("th", { scope: "row" }, make("b", { text: name.replaceAll("_", " ") }), make("span", { class: "quiet", text: meaning })), ...cells);
+  });
+  const notes = runs.map(({ run, i }) => make("div", {}, ...(many ? [runName(run, i)] : []),
+    ...run.quality.warnings.map((line) => make("p", { class: "warning", text: line })),
+    make("p", { class: "quiet", text: run.quality.note })));
+  const table = make("table", { class: "scores" }, make("tbody", {}, ...(many ? [head] : []), ...rows));
+  if (!many) table.classList.add("alone");
+  return make("div", { class: "panel stack" }, ...notes, make("div", { class: "scroll" }, table));
 }
 
 // ---------------------------------------------------------------- the page
@@ -238,10 +341,23 @@ report.runs.forEach((run, i) => {
   panel.append(make("p", { text: run.story }), make("div", { class: "scroll" }, table));
   stories.append(panel);
 });
-page.append(stories);
+if (many || !report.runs[0].samples.length) page.append(stories);
 
-films("Samples", "The same latents all along, from the run's seed: not picked.", "samples", false);
-charts("How good they are", "Lower is better for distances; docs/metrics.md says what each number is.", [{ prefix: "metrics/", title: "Metric", apart: true }]);
+films("Samples", "The same latents all along, from the run's seed: not picked.", "samples", false, many ? null : stories.firstChild);
+
+const table = scores();
+const measured = report.runs.some((run) => Object.keys(run.series).some((name) => name.startsWith("metrics/")));
+if (table || measured) section("How good they are", "docs/metrics.md says what each number is. Intervals are of 95 %.", ...(table ? [table] : []));
+charts("", "", [
+  { prefix: "metrics/", title: "Fréchet distance", only: ["fid"] },
+  { prefix: "metrics/", title: "Kernel distance × 1000", only: ["kid"] },
+  { prefix: "metrics/", title: "Sliced Wasserstein of patches", only: many ? ["swd"] : ["swd", "swd_16", "swd_32", "swd_64", "swd_128", "swd_256"] },
+  { prefix: "metrics/", title: "Precision to coverage", only: many ? ["precision", "recall"] : ["precision", "recall", "density", "coverage"] },
+  { prefix: "metrics/", title: "Variety, reals 1", only: ["feature_spread", "pixel_spread"] },
+  { prefix: "metrics/", title: "Copies of training pictures", only: many ? ["memorised"] : ["memorised", "memorised_features", "memorised_pixels"] },
+  { prefix: "metrics/", title: "Colours and covered share", only: many ? [] : ["colour", "coverage_distance"] },
+  { prefix: "metrics/", title: "Score", only: ["score"], log: true },
+]);
 charts("Losses and scores", "", [
   { prefix: "loss/", title: "Losses" },
   { prefix: "score/", title: "Scores of the discriminator" },
@@ -250,20 +366,8 @@ charts("Losses and scores", "", [
   { prefix: "held_out/", title: "On held-out pictures" },
 ]);
 
-const neighbours = report.runs.filter((run) => run.neighbours.length);
-if (neighbours.length) {
-  const row = make("div", { class: "row many" });
-  for (const run of neighbours) {
-    const figures = run.neighbours.map((pair) => make("figure", {},
-      make("div", {}, make("img", { src: pair.sample, alt: "sample" }), make("img", { src: pair.real, alt: "nearest training picture" })),
-      make("figcaption", { text: pair.label })));
-    const panel = make("div", { class: "panel" });
-    if (many) panel.append(runName(run, report.runs.indexOf(run)));
-    panel.append(make("p", { class: "quiet", text: run.neighbours_note }), make("div", { class: "neighbours" }, ...figures));
-    row.append(panel);
-  }
-  section("Nearest training pictures", "Left what was made up, right the picture that is nearest to it among those learned from.", row);
-}
+near("Nearest training pictures", "Left what was made up, beside it the training pictures that are nearest to it.", (run) => ({ list: run.neighbours, note: run.neighbours_note }));
+near("Nearest of those that were measured", "", (run) => ({ list: run.quality ? run.quality.nearest : [], note: run.quality ? run.quality.nearest_note : "" }));
 
 films("Reconstructions", "Rows of pairs: pictures kept out of training, and below each what the networks make of it.", "reconstructions", false);
 
@@ -274,7 +378,7 @@ charts("Rates and gradients", "", [
   { prefix: "lr/", title: "Learning rates" },
 ]);
 charts("Time and memory", "", [
-  { prefix: "speed/", title: "Speed", apart: true },
+  { prefix: "speed/", title: "Pictures a second", only: ["images_per_s"] },
   { prefix: "share/", title: "Share of the time" },
   { prefix: "memory/", title: "Memory in MB" },
   { prefix: "device/", title: "Device use" },
@@ -286,7 +390,7 @@ if (sheets.length) {
   for (const run of sheets) {
     const panel = make("div", { class: "panel" });
     if (many) panel.append(runName(run, report.runs.indexOf(run)));
-    panel.append(make("img", { class: "picture fine", src: run.contact, alt: "training pictures" }), make("p", { class: "quiet", text: run.contact_note }));
+    panel.append(make("img", { class: "picture", src: run.contact, alt: "training pictures" }), make("p", { class: "quiet", text: run.contact_note }));
     row.append(panel);
   }
   section("What it learned from", "", row);
@@ -297,3 +401,4 @@ for (const run of report.runs) {
   page.append(box);
 }
 page.append(make("footer", { class: "quiet", text: report.footer }));
+drawings.forEach((one) => one());
