@@ -188,7 +188,7 @@ def _quality(quality: Quality) -> dict[str, Any]:
             "name": one.name,
             "meaning": one.meaning,
             "value": f"{one.value:.4g}",
-            "interval": "" if one.low is None else f"{one.low:.4g} to {one.high:.4g}",
+            "interval": "" if one.low is None else f"{one.low:.3g} to {one.high:.3g}",
         }
         for one in quality.measures
     ]

@@ -36,16 +36,14 @@ def verdict(
 
 def _evaluated(folder: RunFolder, tree: Mapping[str, Any]) -> Quality:
     known, found = tree["conditions"], tree["measures"]
+    found |= {f"swd_{side}": {"value": value} for side, value in tree["levels"].items()}
+    found["score"] = {"value": tree["score"]}
     measures = [
-        Measure(name, _meaning(name), one["value"], one["low"], one["high"])
-        for name, one in found.items()
-        if name in ROWS
+        Measure(
+            name, meaning, found[name]["value"], found[name].get("low"), found[name].get("high")
+        )
+        for name, meaning in _meanings(found)
     ]
-    measures += [
-        Measure(f"swd {side} px", "patches of this level", value)
-        for side, value in tree["levels"].items()
-    ]
-    measures.append(Measure("score", "\u221a(fid \u00d7 swd) over variety (lower)", tree["score"]))
     state = {True: "moving average", False: "no moving average", None: "average not known"}
     facts = [
         f"pokegan evaluate: {known['fakes']:,} fakes against {known['reals']:,} reals",
@@ -94,9 +92,7 @@ def _recorded(records: Sequence[Mapping[str, Any]], samples: int) -> Quality | N
         for name, value in own[-1].items()
         if name.startswith("metrics/") and value is not None
     }
-    measures = [
-        Measure(name, _meaning(name), found[name]) for name in [*ROWS, "score"] if name in found
-    ]
+    measures = [Measure(name, meaning, found[name]) for name, meaning in _meanings(found)]
     warnings = ["collapsed: a low distance says nothing here"] if found.get("collapsed") else []
     note = (
         f"Measured while it trained, on {samples:,} fakes, after {own[-1]['kimg']:,.1f} kimg. "
@@ -105,8 +101,14 @@ def _recorded(records: Sequence[Mapping[str, Any]], samples: int) -> Quality | N
     return Quality(measures, note, warnings)
 
 
-def _meaning(name: str) -> str:
-    if name == "score":
-        return "\u221a(fid \u00d7 swd) over variety (lower)"
-    meaning, better = ROWS[name]
-    return f"{meaning} ({better})"
+def _meanings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the measures among `found` in the order of the table, each with what it says."""
+    levels = [name for name in found if name.startswith("swd_")]
+    known = {name: f"{meaning} ({better})" for name, (meaning, better) in ROWS.items()}
+    known["score"] = "\u221a(fid \u00d7 swd) over variety (lower)"
+    ordered = []
+    for name, meaning in known.items():
+        ordered.append((name, meaning))
+        if name == "swd":
+            ordered += [(level, f"... at {level.removeprefix('swd_')} px") for level in levels]
+    return [(name, meaning) for name, meaning in ordered if name in found]

@@ -82,6 +82,31 @@ def test_what_is_no_copy_is_not_flagged(creatures: Pictures, made) -> None:  # t
     assert found.twins <= 0.03
 
 
+def washed_out(pictures: Pictures) -> Pictures:
+    """A tenth of their contrast, on the ground."""
+    return (255 - (255 - pictures.astype(float)) / 10).astype(np.uint8)
+
+
+def test_what_is_washed_out_is_no_copy_of_a_pale_picture(creatures: Pictures) -> None:
+    """A pale creature is far from all others, and near to nothing but an empty ground."""
+    train = np.concatenate([washed_out(creatures[:2]), creatures[2:120]])
+    blank = np.full_like(creatures[:20], 255)
+    fakes = np.concatenate([blank, washed_out(creatures[120:140])])
+    found = copies_by_pixels(thumbnails(train), thumbnails(fakes), WHITE)
+    assert float(found.flagged.double().mean()) <= 0.05
+    again = copies_by_pixels(thumbnails(train), thumbnails(train[:2]), WHITE)
+    assert bool(again.flagged.all())
+
+
+def test_blurred_pictures_are_not_all_near_to_the_same_one(creatures: Pictures) -> None:
+    train, unseen = creatures[:120], creatures[120:184]
+    flat = (0.3 * unseen + 0.7 * unseen.mean(axis=0)).astype(np.uint8)
+    found = copies_by_pixels(thumbnails(train), thumbnails(flat), WHITE)
+    pixels = [thumbnails(one).reshape(len(one), -1).astype(float) for one in (train, flat)]
+    plain = [np.square(pixels[0] - one).sum(axis=1).argmin() for one in pixels[1]]
+    assert len(found.nearest.unique()) > 1.5 * len(set(plain))
+
+
 def test_copies_of_a_picture_with_a_twin_are_found(creatures: Pictures) -> None:
     train = np.concatenate([creatures[:60], creatures[:20]])
     found = copies_by_pixels(thumbnails(train), thumbnails(noisy(creatures[:20])), WHITE)

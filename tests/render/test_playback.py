@@ -59,7 +59,8 @@ def test_a_walk_plays_in_a_browser(browser: Any, tmp_path: Path, generator: Gene
     shown = np.asarray(shot)[: grid.shape[0], : grid.shape[1]].astype(float)
     # Means of 8 x 8 pixels: the format halves the resolution of colour, and these are full of it.
     blocks = [
-        one[:56, :56].reshape(7, 8, 7, 8, 3).mean(axis=(1, 3)) for one in (shown, grid.astype(float))
+        one[:56, :56].reshape(7, 8, 7, 8, 3).mean(axis=(1, 3))
+        for one in (shown, grid.astype(float))
     ]
     assert np.abs(blocks[0] - blocks[1]).max() < 12
     assert blocks[1].std() > 10
