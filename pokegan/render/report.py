@@ -137,7 +137,7 @@ def render_report(title: str, runs: Sequence[RunStory], footer: str = "") -> str
     page = _asset("report.html")
     for place, content in (
         ("@STYLE@", _asset("report.css")),
-        ("@SCRIPT@", _asset("report.js")),
+        ("@SCRIPT@", _asset("charts.js") + _asset("report.js")),
         ("@TITLE@", html.escape(title)),
         ("@DATA@", text),  # last: nothing in it is taken for a place
     ):

@@ -64,7 +64,8 @@ def neighbours(
     chosen.sort(key=lambda one: min(float(copies.distance[one]) for copies in spaces.values()))
     found = [_neighbour(sample, samples[sample], reals, spaces) for sample in chosen]
     copied = torch.stack([copies.flagged for copies in spaces.values()]).any(dim=0)
-    return found, _note(int(copied.sum()), len(found), without)
+    some = f"{most:,} of {len(reals):,} training pictures" if most < len(reals) else ""
+    return found, _note(int(copied.sum()), len(found), without, some)
 
 
 def _by_pixels(
@@ -114,7 +115,7 @@ def _turned(real: NDArray[np.uint8], sample: NDArray[np.uint8]) -> NDArray[np.ui
     return np.ascontiguousarray(real[:, ::-1]) if turn else real
 
 
-def _note(copied: int, shown: int, without: str) -> str:
+def _note(copied: int, shown: int, without: str, some: str) -> str:
     spaces = "by pixels" if without else "by pixels and by features"
     note = (
         f"Of the first {SAMPLES} samples of seed 0 the {shown} nearest {spaces}. The number is the "
@@ -122,4 +123,5 @@ def _note(copied: int, shown: int, without: str) -> str:
         "training picture: 1.00 is as near as real pictures are to one another, below "
         f"{NEAR:.2f} is a copy. Copies among the {SAMPLES}: {copied or 'none'}."
     )
+    note += f" By pixels they were compared with {some}." if some else ""
     return f"{note} By pixels alone: {without}." if without else note
