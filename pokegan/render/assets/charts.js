@@ -139,7 +139,7 @@ function heatMap(title, flow) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const place = make("div", {});
   const bar = make("i", { style: `width:90px;height:9px;background:linear-gradient(90deg,${HEAT.map((c) => `rgb(${c})`).join(",")})` });
-  const legend = make("div", { class: "legend" }, make("span", {}, make("span", { text: short(10 ** low) }), bar, make("span", { text: `${short(10 ** high)}, mean of |gradient|` })));
+  const legend = make("div", { class: "legend" }, make("span", {}, make("span", { text: short(10 ** low) }), bar, make("span", { text: short(10 ** high) })));
   const panel = make("div", { class: "panel chart" }, make("h3", { text: title }), place, legend);
   drawn(panel, place, (W) => heat({ title, flow, rows, columns, low, high, W }));
   return panel;

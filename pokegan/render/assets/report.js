@@ -65,9 +65,9 @@ function watch(element, fit) {
 
 // ---------------------------------------------------------------- films of grids
 
-function film(frames, alt, fine) {
+function film(frames, alt) {
   const image = make("img", { class: "picture", alt, src: frames[frames.length - 1].src });
-  if (!fine) whole(image);
+  whole(image);
   const slider = make("input", { type: "range", min: 0, max: frames.length - 1, step: 1, value: frames.length - 1, "aria-label": alt });
   const label = make("span", { class: "label", text: frames[frames.length - 1].label });
   const play = make("button", { type: "button", "aria-label": "play", text: "▶" });
@@ -100,11 +100,11 @@ function film(frames, alt, fine) {
   return { box, seek: (share) => { stop(); show(Math.round(share * (frames.length - 1))); } };
 }
 
-function films(title, note, key, fine, beside) {
+function films(title, note, key, beside) {
   const runs = report.runs.filter((run) => run[key].length);
   if (!runs.length) return;
   const row = make("div", { class: many ? "row many" : "row" });
-  const made = runs.map((run) => film(run[key], `${title} of ${run.name}`, fine));
+  const made = runs.map((run) => film(run[key], `${title} of ${run.name}`));
   runs.forEach((run, i) => {
     const panel = make("div", { class: "panel" });
     if (many) panel.append(runName(run, report.runs.indexOf(run)));
@@ -184,7 +184,7 @@ report.runs.forEach((run, i) => {
 });
 if (many || !report.runs[0].samples.length) page.append(stories);
 
-films("Samples", "The same latents all along, from the run's seed: not picked.", "samples", false, many ? null : stories.firstChild);
+films("Samples", "The same latents all along, from the run's seed: not picked.", "samples", many ? null : stories.firstChild);
 
 const table = scores();
 const measured = report.runs.some((run) => Object.keys(run.series).some((name) => name.startsWith("metrics/")));
@@ -210,9 +210,9 @@ charts("Losses and scores", "", [
 near("Nearest training pictures", "Left what was made up, beside it the training pictures that are nearest to it.", (run) => ({ list: run.neighbours, note: run.neighbours_note }));
 near("Nearest of those that were measured", "", (run) => ({ list: run.quality ? run.quality.nearest : [], note: run.quality ? run.quality.nearest_note : "" }));
 
-films("Reconstructions", "Rows of pairs: pictures kept out of training, and below each what the networks make of it.", "reconstructions", false);
+films("Reconstructions", "Rows of pairs: pictures kept out of training, and below each what the networks make of it.", "reconstructions");
 
-const flows = report.runs.flatMap((run) => Object.entries(run.gradients).map(([network, flow]) => heatMap(many ? `${run.name}: ${network}` : network, flow))).filter(Boolean);
+const flows = report.runs.flatMap((run) => Object.entries(run.gradients).map(([network, flow]) => heatMap(many ? `${run.name}: ${network.replaceAll("_", " ")}` : network.replaceAll("_", " "), flow))).filter(Boolean);
 if (flows.length) section("Gradient flow", "Mean size of the gradients, layer by layer, over the run. Dark rows learn little.", make("div", { class: "row" }, ...flows));
 charts("Rates and gradients", "", [
   { prefix: "gradient/", title: "Gradient norms", log: true },
