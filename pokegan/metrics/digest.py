@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ def digest_reals(
         timing: gets the parts' durations.
     """
     with timing.part("features"):
-        plain, mirrored = _features_of(pictures, checksum, features)
+        plain, mirrored = features_of(pictures, checksum, features)
     with timing.part("pixels"):
         thumbs = np.concatenate([thumbnails(chunk) for chunk in chunked(pictures)])
         pixels = colours(thumbs, background)
@@ -105,21 +106,39 @@ def chunked(pictures: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         yield pictures[start : start + CHUNK]
 
 
-def _features_of(
+def cached_features(
+    shape: tuple[int, ...], checksum: str, identity: str
+) -> tuple[Tensor, Tensor] | None:
+    """Return the features of pictures and of their mirror images, or None if not in the cache.
+
+    Args:
+        shape: of the pictures, [N, H, W, 3].
+        checksum: their identity.
+        identity: of the source of features.
+    """
+    with suppress(SafetensorError, OSError, KeyError):  # damaged or not there
+        stored = load_file(_cache_file(shape, checksum, identity))
+        if len(stored["plain"]) == len(stored["mirrored"]) == shape[0]:
+            return stored["plain"], stored["mirrored"]
+    return None
+
+
+def features_of(
     pictures: NDArray[np.uint8], checksum: str, features: Features
 ) -> tuple[Tensor, Tensor]:
     """Return the features of pictures and of their mirror images, from the cache or into it."""
-    key = f"{checksum} {pictures.shape} {features.identity}"
-    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    path = cache_folder() / "features" / f"{name}.safetensors"
-    with suppress(SafetensorError, OSError, KeyError):  # damaged or not there: computed anew
-        stored = load_file(path)
-        if stored["plain"].shape == stored["mirrored"].shape and len(stored["plain"]) == len(
-            pictures
-        ):
-            return stored["plain"], stored["mirrored"]
+    stored = cached_features(pictures.shape, checksum, features.identity)
+    if stored is not None:
+        return stored
     plain = extract(features, chunked(pictures))
     mirrored = extract(features, (chunk[:, :, ::-1] for chunk in chunked(pictures)))
     with suppress(OSError):  # a cache that cannot be written costs time, not the result
+        path = _cache_file(pictures.shape, checksum, features.identity)
         write_bytes(path, save({"plain": plain, "mirrored": mirrored}))
     return plain, mirrored
+
+
+def _cache_file(shape: tuple[int, ...], checksum: str, identity: str) -> Path:
+    key = f"{checksum} {shape} {identity}"
+    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_folder() / "features" / f"{name}.safetensors"

@@ -60,8 +60,7 @@ class EfficientNetLite2:
         _fold_normalisation(network)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.device, self.size = torch.device(device), size
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-        self.identity = f"{self.name}-{digest}-{size}px-resize{VERSION}"
+        self.identity = identity(path, size)
 
     @torch.inference_mode()
     def __call__(self, pictures: NDArray[np.uint8]) -> Tensor:
@@ -70,6 +69,12 @@ class EfficientNetLite2:
         images = images.contiguous(memory_format=torch.channels_last)
         maps: Tensor = self.network.forward_features(images)  # [N, 1280, size / 32, size / 32]
         return maps.mean(dim=(2, 3)).cpu()
+
+
+def identity(path: Path, size: int = SIZE) -> str:
+    """Return what the features of these weights at this size are known by in the cache."""
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return f"{EfficientNetLite2.name}-{digest}-{size}px-resize{VERSION}"
 
 
 def weights_path() -> Path:

@@ -77,7 +77,7 @@ def evaluate(
         measures |= _neighbourhood(real, generated, seed)
         by_features = copies_by_features(real.features, reals.mirrored, generated.features)
     with timing.part("copies in pixels"):
-        by_pixels = copies_by_pixels(real.thumbnails, generated.thumbnails)
+        by_pixels = copies_by_pixels(real.thumbnails, generated.thumbnails, reals.background)
     measures |= _copied(by_features, by_pixels)
     measures["colour"] = Estimate(colour_distance(real.colours, generated.colours))
     measures["coverage_distance"] = Estimate(coverage_distance(real.colours, generated.colours))

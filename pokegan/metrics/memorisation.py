@@ -3,6 +3,8 @@
 A picture is flagged when it is less than half as far from its nearest training picture as that one
 is from the nearest other training picture. Where a training picture has a near twin, the lower
 quartile of those distances takes the place of its own, so that copies of twins are found too.
+By pixels the blank ground and the mean of all pictures count as other training pictures: what is
+washed out is near to every pale one and a copy of none.
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ COARSE = 16  # px at which candidates are looked for
 _CANDIDATES = 4
 _REACH = 1  # px of 32 by which a copy may be moved
 _PICTURES = 256  # at a time
+_TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -47,24 +50,42 @@ class Copies:
         """[N] whether each picture is a copy."""
         return self.closeness < 1
 
+    @property
+    def distance(self) -> Tensor:
+        """[N] to the nearest, over that one's own distance to the next: 1 is as near as reals."""
+        return NEAR * self.closeness
+
 
 def copies_by_features(real: Tensor, mirrored: Tensor, fake: Tensor) -> Copies:
     """Compare features [R, D] of training pictures, and of their mirror images, with [N, D]."""
     sides = (real, mirrored)
     apart, _ = nearest(real, sides, others=True)
     found, places = nearest(fake, sides)
-    return _judge(apart[:, 0], found[:, 0], places[:, 0])
+    limits, twins = _limits(apart[:, 0])
+    return Copies(places[:, 0], found[:, 0].double() / limits[places[:, 0]], twins)
 
 
-def copies_by_pixels(real: NDArray[np.uint8], fake: NDArray[np.uint8]) -> Copies:
+def copies_by_pixels(
+    real: NDArray[np.uint8], fake: NDArray[np.uint8], background: Sequence[int]
+) -> Copies:
     """Compare thumbnails [R, 32, 32, 3] uint8 of training pictures with [N, 32, 32, 3].
+
+    `background` is the colour around the creatures, 3 levels 0..255.
 
     The distance is Euclidean; of a training picture moved by up to 1 px either way, mirrored or
     not, the nearest counts. It is taken to the 4 pictures that are nearest at 16 px.
+
+    Nearest to a generated picture is the training picture with the least closeness, not with the
+    least distance: whatever is blurred is at the least distance from the same few pale or small
+    pictures. Since a copy is nearer to its original than to any other (by the triangle
+    inequality), the same pictures are flagged either way.
     """
-    apart, _ = _nearest_pixels(real, real, others=True)
-    found, places = _nearest_pixels(fake, real, others=False)
-    return _judge(apart, found, places)
+    small = coarse(real)
+    apart, _ = _nearest_pixels(real, small[0], real, small, others=True)
+    limits, twins = _limits(apart)
+    limits = limits.minimum(NEAR * _from_no_picture(real, background)).clamp(min=_TINY)
+    closeness, places = _nearest_pixels(fake, coarse(fake)[0], real, small, limits)
+    return Copies(places, closeness, twins)
 
 
 def thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -79,33 +100,56 @@ def thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels.numpy()
 
 
-def _judge(apart: Tensor, found: Tensor, places: Tensor) -> Copies:
-    """Compare distances of fakes [N] with those of the R training pictures from one another."""
+def _limits(apart: Tensor) -> tuple[Tensor, float]:
+    """Return below which distance [R] from each training picture a copy lies, and the twins.
+
+    Args:
+        apart: [R] distance of each to the nearest other.
+    """
     unequal = apart[apart > EQUAL * apart.max()]
     floor = unequal.double().quantile(FLOOR) if len(unequal) else torch.zeros(()).double()
-    limits = NEAR * apart.double().maximum(floor)  # [R]
-    tiny = torch.finfo(torch.float64).tiny
-    closeness = found.double() / limits[places].clamp(min=tiny)
-    return Copies(places, closeness, float((apart < NEAR * floor).double().mean()))
+    limits = NEAR * apart.double().maximum(floor)
+    twins = float((apart < NEAR * floor).double().mean())
+    return limits.clamp(min=_TINY), twins
+
+
+def _from_no_picture(real: NDArray[np.uint8], background: Sequence[int]) -> Tensor:
+    """Return [R] float64: how far each picture is from the blank ground or the mean of all."""
+    whole = as_floats(real)
+    blank = torch.tensor(background, dtype=torch.float32).view(3, 1, 1) / 255
+    away = [(whole - one).flatten(1).norm(dim=1) for one in (blank, whole.mean(dim=0))]
+    return torch.minimum(*away).double()
 
 
 def _nearest_pixels(
-    queries: NDArray[np.uint8], points: NDArray[np.uint8], others: bool
+    queries: NDArray[np.uint8],
+    small_queries: Tensor,
+    points: NDArray[np.uint8],
+    small_points: Sequence[Tensor],
+    scales: Tensor | None = None,
+    others: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return (distance [M], place [M]) of the nearest point in any variant."""
-    small = coarse(points)
+    """Return (distance [M], place [M]) of the nearest point in any variant.
+
+    Args:
+        queries: [M, S, S, 3].
+        small_queries: [M, 768] the same, coarse.
+        points: [N, S, S, 3].
+        small_points: the same, coarse, in both directions, each [N, 768].
+        scales: [N] by which the distances from each point are divided.
+        others: whether query i is point i, and no neighbour of itself.
+    """
     count = min(_CANDIDATES, len(points) - others)
-    _, candidates = nearest(coarse(queries)[0], small, count, others)  # [M, count]
+    _, candidates = nearest(small_queries, small_points, count, others, scales=scales)
     whole = as_floats(points)
     distances, places = [], []
     for start in range(0, len(queries), _PICTURES):
         some = as_floats(queries[start : start + _PICTURES]).flatten(1)
-        best = torch.stack(
-            [_moved_distance(some, whole[one]) for one in candidates[start : start + _PICTURES].T]
-        )
-        least = best.min(dim=0)
+        among = candidates[start : start + _PICTURES]  # [m, count]
+        found = torch.stack([_moved_distance(some, whole[one]) for one in among.T]).double()
+        least = (found if scales is None else found / scales[among.T]).min(dim=0)
         distances.append(least.values)
-        places.append(candidates[start : start + _PICTURES].gather(1, least.indices[:, None])[:, 0])
+        places.append(among.gather(1, least.indices[:, None])[:, 0])
     return torch.cat(distances), torch.cat(places)
 
 

@@ -42,10 +42,12 @@ def nearest(
     count: int = 1,
     others: bool = False,
     rows: int = ROWS,
+    scales: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return (distances, places) [M, count] of the nearest points, the nearest first.
 
-    With `others` query i is point i, and is no neighbour of itself in any variant.
+    With `others` query i is point i, and is no neighbour of itself in any variant. With `scales`
+    [N] the distances from each point are divided by its own.
 
     Raises:
         ValueError: there are fewer points than `count`.
@@ -58,6 +60,8 @@ def nearest(
         if others:
             own = torch.arange(where.start, where.stop, device=block.device)
             block[own - where.start, own] = torch.inf
+        if scales is not None:
+            block /= scales
         values, indices = block.topk(count, largest=False, sorted=True)
         found.append(values)
         places.append(indices)

@@ -67,6 +67,23 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class Near:
+    """A generated picture and the training picture that is nearest to it.
+
+    Attributes:
+        space: "features" or "pixels", in which it is.
+        sample: number of the generated picture.
+        picture: number of the training picture.
+        distance: over that of this training picture to the nearest other one; below 0.5 is a copy.
+    """
+
+    space: str
+    sample: int
+    picture: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The measures of a generator, by the names in `ROWS`, and their conditions.
 
@@ -77,6 +94,7 @@ class Evaluation:
         twins: share of the reals as near to another real as a copy would be, by "features" and
             "pixels".
         seconds: wall time by part.
+        nearest: the generated pictures that are nearest to training pictures, as on the sheet.
     """
 
     conditions: Conditions
@@ -84,6 +102,7 @@ class Evaluation:
     levels: Mapping[int, float] = field(default_factory=dict)
     twins: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    nearest: Sequence[Near] = ()
 
     def value(self, name: str) -> float:
         """Return a measure's value."""
@@ -158,6 +177,7 @@ class Evaluation:
             "score": self.score,
             "warnings": self.warnings,
             "seconds": dict(self.seconds),
+            "nearest": [dataclasses.asdict(one) for one in self.nearest],
         }
 
     def scalars(self) -> dict[str, float]:

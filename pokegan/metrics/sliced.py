@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pokegan.metrics.pyramid import laplacian, levels
 from pokegan.metrics.resize import as_floats
+from pokegan.metrics.rows import pieces
 
 SIDE = 7
 PATCHES = 128
@@ -19,6 +20,7 @@ DIRECTIONS = 512
 MOST_PICTURES = 2048  # of each side; their patches of a level take 154 MB
 _PICTURES = 64  # at a time
 _AT_ONCE = 32  # directions
+_ROWS = 8192  # patches in float64 at a time
 
 
 def sliced_wasserstein(
@@ -34,14 +36,17 @@ def sliced_wasserstein(
         seed: of the patches' places and of the directions.
     """
     count = min(len(real), len(fake), MOST_PICTURES)
-    found = {}
-    for index, side in enumerate(levels(real.shape[1])):
-        one, two = (
-            normalised(patches(pictures[:count], index, seed + order))
-            for order, pictures in enumerate((real, fake))
-        )
-        found[side] = 1000 * _distance(one, two, seed)
-    return found
+    return {
+        side: 1000 * _of_level(real[:count], fake[:count], index, seed)
+        for index, side in enumerate(levels(real.shape[1]))
+    }
+
+
+def _of_level(real: NDArray[np.uint8], fake: NDArray[np.uint8], level: int, seed: int) -> float:
+    """Return the distance of one level; its patches are gone before those of the next are cut."""
+    one = normalised(patches(real, level, seed))
+    two = normalised(patches(fake, level, seed + 1))
+    return _distance(one, two, seed)
 
 
 def patches(pictures: NDArray[np.uint8], level: int, seed: int) -> Tensor:
@@ -55,23 +60,31 @@ def patches(pictures: NDArray[np.uint8], level: int, seed: int) -> Tensor:
     window = torch.arange(SIDE)
     rows = places[..., 0, None] + window  # [N, 128, 7]
     columns = places[..., 1, None] + window
-    found = torch.empty(len(pictures), PATCHES, SIDE, SIDE, 3)
+    found = torch.empty(len(pictures), PATCHES, 3, SIDE, SIDE)
     for start in range(0, len(pictures), _PICTURES):
         some = slice(start, start + _PICTURES)
         band = laplacian(as_floats(pictures[some]))[level].permute(0, 2, 3, 1)
         which = torch.arange(len(band)).view(-1, 1, 1, 1)
-        found[some] = band[which, rows[some][..., None], columns[some][..., None, :]]
-    return found.flatten(0, 1).permute(0, 3, 1, 2)
+        cut = band[which, rows[some][..., None], columns[some][..., None, :]]
+        found[some] = cut.permute(0, 1, 4, 2, 3)
+    return found.flatten(0, 1)
 
 
 def normalised(descriptors: Tensor) -> Tensor:
     """Return patches [K, 3, 7, 7] as [K, 147], each channel with mean 0 and deviation 1 overall.
 
-    A channel that is the same everywhere becomes 0. The patches are written over.
+    A channel that is the same everywhere becomes 0. The patches are written over, and nothing as
+    large as they are is made beside them.
     """
-    mean = descriptors.mean(dim=(0, 2, 3), keepdim=True)
-    deviation = descriptors.std(dim=(0, 2, 3), correction=0, keepdim=True)
-    return descriptors.sub_(mean).div_(deviation.clamp(min=1e-6)).flatten(1)
+    count = descriptors[:, 0].numel()
+    sums = torch.zeros(2, 3, 1, 1, dtype=torch.float64)
+    for some in pieces(descriptors, _ROWS):
+        exact = some.double()
+        for total, values in zip(sums, (exact, exact.square()), strict=True):
+            total += values.sum(dim=(0, 2, 3)).view(3, 1, 1)
+    mean, square = sums / count
+    deviation = (square - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
+    return descriptors.sub_(mean.float()).div_(deviation.float()).flatten(1)
 
 
 def _distance(one: Tensor, two: Tensor, seed: int) -> float:
@@ -81,8 +94,8 @@ def _distance(one: Tensor, two: Tensor, seed: int) -> float:
     directions /= directions.norm(dim=1, keepdim=True)
     total = torch.zeros((), dtype=torch.float64)
     for some in torch.split(directions, _AT_ONCE):
-        difference = _sorted(some @ one.T) - _sorted(some @ two.T)
-        total += difference.abs().mean(dim=1, dtype=torch.float64).sum()
+        difference = _sorted(some @ one.T).sub_(_sorted(some @ two.T)).abs_()
+        total += difference.mean(dim=1, dtype=torch.float64).sum()
     return float(total / DIRECTIONS)
 
 

@@ -12,6 +12,7 @@ INK = (40, 44, 52)
 ALARM = (196, 30, 40)
 PAPER = (255, 255, 255)
 LEAST = 96  # px of a picture on the sheet, so that its caption has room
+COLUMNS = 8
 _GAP = 6
 _CAPTION = 14
 
@@ -32,7 +33,7 @@ class Pair(NamedTuple):
     copied: bool
 
 
-def make_pairs_sheet(pairs: Sequence[Pair], columns: int = 8) -> NDArray[np.uint8]:
+def make_pairs_sheet(pairs: Sequence[Pair], columns: int = COLUMNS) -> NDArray[np.uint8]:
     """Return [H, W, 3] uint8: each sample above its nearest picture and its caption, row by row.
 
     Pictures below 96 px are enlarged by a whole factor, without smoothing.
@@ -59,3 +60,27 @@ def make_pairs_sheet(pairs: Sequence[Pair], columns: int = 8) -> NDArray[np.uint
             draw.rectangle((left - 2, top - 2, left + side + 1, top + 2 * side + 1), None, ALARM, 2)
         draw.text((left, top + 2 * side + 2), pair.caption, colour, font)
     return np.asarray(sheet)
+
+
+def read_pairs_sheet(
+    sheet: NDArray[np.uint8], count: int
+) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Return the (sample, nearest) pictures of a sheet [H, W, 3] of `count` pairs, in order.
+
+    They are as large as on the sheet.
+
+    Raises:
+        ValueError: no sheet of so many pairs has this size.
+    """
+    columns = max(1, min(COLUMNS, count))
+    rows = math.ceil(count / columns)
+    across = (sheet.shape[1] - _GAP) // columns
+    side, down = across - _GAP, 2 * (across - _GAP) + _CAPTION + 2 * _GAP
+    if sheet.shape[:2] != (rows * down + _GAP, columns * across + _GAP) or count < 1:
+        raise ValueError(f"no sheet of {count} pairs is {sheet.shape[1]} x {sheet.shape[0]} px")
+    found = []
+    for index in range(count):
+        left, top = index % columns * across + _GAP, index // columns * down + _GAP
+        pair = sheet[top : top + 2 * side, left : left + side]
+        found.append((pair[:side], pair[side:]))
+    return found

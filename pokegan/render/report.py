@@ -26,17 +26,65 @@ FILM_BYTES = 3_600_000  # of all films of a report, before base64 adds a third
 FRAMES = 100
 FORMS = ((640, 80), (640, 60), (640, 40), (400, 40), (256, 30), (128, 20))  # px, WebP's quality
 SURVEYED = 4
+NEAR_SIDE = 128  # px of a sample and of what it is near to
 
 Film = Sequence[tuple[str, Path]]  # (label, picture file)
 
 
 @dataclass(frozen=True)
+class Match:
+    """The training picture that is nearest to a made-up one.
+
+    Attributes:
+        real: [H, W, 3] uint8.
+        space: in which it is.
+        distance: in that space.
+        mark: what there is to say of so small a distance, or "".
+    """
+
+    real: NDArray[np.uint8]
+    space: str
+    distance: float
+    mark: str = ""
+
+
+@dataclass(frozen=True)
 class Neighbour:
-    """A made-up picture beside the training picture nearest to it; both [H, W, 3] uint8."""
+    """A made-up picture [H, W, 3] uint8 beside the training pictures nearest to it."""
 
     sample: NDArray[np.uint8]
-    real: NDArray[np.uint8]
     label: str
+    matches: Sequence[Match]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of a run's pictures, with its 95 % interval where one is known."""
+
+    name: str
+    meaning: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a run's pictures are.
+
+    Attributes:
+        measures: in the order of the table.
+        note: what was measured.
+        warnings: what the measures say together, a line each.
+        nearest: of the pictures that were measured those nearest to training pictures.
+        nearest_note: a line above them.
+    """
+
+    measures: Sequence[Measure]
+    note: str
+    warnings: Sequence[str] = ()
+    nearest: Sequence[Neighbour] = ()
+    nearest_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +103,7 @@ class RunStory:
         contact_note: a line below it.
         neighbours: samples beside training pictures.
         neighbours_note: a line above them.
+        quality: how good its pictures are, where that was measured.
         settings: all of them, as text.
     """
 
@@ -70,6 +119,7 @@ class RunStory:
     neighbours: Sequence[Neighbour] = field(default_factory=tuple)
     neighbours_note: str = ""
     settings: str = ""
+    quality: Quality | None = None
 
 
 def render_report(title: str, runs: Sequence[RunStory], footer: str = "") -> str:
@@ -87,7 +137,7 @@ def render_report(title: str, runs: Sequence[RunStory], footer: str = "") -> str
     page = _asset("report.html")
     for place, content in (
         ("@STYLE@", _asset("report.css")),
-        ("@SCRIPT@", _asset("report.js")),
+        ("@SCRIPT@", _asset("charts.js") + _asset("report.js")),
         ("@TITLE@", html.escape(title)),
         ("@DATA@", text),  # last: nothing in it is taken for a place
     ):
@@ -106,32 +156,65 @@ def _run(run: RunStory, film_bytes: int) -> dict[str, Any]:
         "reconstructions": _film(run.reconstructions, film_bytes),
         "contact": None if run.contact is None else _embedded(Image.fromarray(run.contact), 70),
         "contact_note": run.contact_note,
-        "neighbours": [
-            {
-                "sample": _embedded(Image.fromarray(pair.sample), 85),
-                "real": _embedded(Image.fromarray(pair.real), 85),
-                "label": pair.label,
-            }
-            for pair in run.neighbours
-        ],
+        "neighbours": [_neighbour(one) for one in run.neighbours],
         "neighbours_note": run.neighbours_note,
+        "quality": None if run.quality is None else _quality(run.quality),
         "settings": run.settings,
+    }
+
+
+def _neighbour(one: Neighbour) -> dict[str, Any]:
+    matches = [
+        {
+            "src": _small(match.real),
+            "space": match.space,
+            "distance": f"{match.distance:.2f}",
+            "mark": match.mark,
+        }
+        for match in one.matches
+    ]
+    return {"sample": _small(one.sample), "label": one.label, "matches": matches}
+
+
+def _small(picture: NDArray[np.uint8]) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((NEAR_SIDE, NEAR_SIDE), Image.Resampling.LANCZOS)
+    return _embedded(image, 85)
+
+
+def _quality(quality: Quality) -> dict[str, Any]:
+    measures = [
+        {
+            "name": one.name,
+            "meaning": one.meaning,
+            "value": f"{one.value:.4g}",
+            "interval": "" if one.low is None else f"{one.low:.3g} to {one.high:.3g}",
+        }
+        for one in quality.measures
+    ]
+    return {
+        "measures": measures,
+        "note": quality.note,
+        "warnings": list(quality.warnings),
+        "nearest": [_neighbour(one) for one in quality.nearest],
+        "nearest_note": quality.nearest_note,
     }
 
 
 def series(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Return {name: {"x": kimg, "y": values}} of what the records hold, at most 300 points each.
 
-    Neighbouring records are averaged. Records without "speed/images_per_s" get "speed/images per
-    second" from their times; what is in bytes becomes MB. What is not finite is left out.
+    Neighbouring records are averaged. Where no record has "speed/images_per_s" it comes from their
+    times; what is in bytes becomes MB. What is not finite is left out.
     """
+    timed = not any("speed/images_per_s" in record for record in records)
     found: dict[str, list[tuple[float, float]]] = {}
     before: Mapping[str, Any] | None = None
     for record in records:
         kimg: Any = record.get("kimg")
         if not _is_number(kimg):
             continue
-        for name, value in {**record, **_derived(before, record)}.items():
+        for name, value in {**record, **_derived(before if timed else None, record)}.items():
             if "/" in name and _is_number(value):
                 found.setdefault(name, []).append((kimg, value))
         before = record if _is_number(record.get("seconds")) else before
@@ -144,12 +227,11 @@ def _derived(before: Mapping[str, Any] | None, record: Mapping[str, Any]) -> dic
         for name, value in record.items()
         if name.startswith("memory/") and name.endswith("_bytes") and _is_number(value)
     }
-    known = "speed/images_per_s" in record
-    if before is not None and not known and _is_number(record.get("seconds")):
+    if before is not None and _is_number(record.get("seconds")):
         seconds = record["seconds"] - before["seconds"]
         images = (record["kimg"] - before["kimg"]) * 1000
         if seconds > 0 and images > 0:
-            derived["speed/images per second"] = images / seconds
+            derived["speed/images_per_s"] = images / seconds
     return derived
 
 

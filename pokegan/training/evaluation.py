@@ -1,6 +1,7 @@
 """A generator measured against real pictures: from a run on disk to numbers and a sheet."""
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from pokegan.data.shrink import downscaled
 from pokegan.data.sources import resolve
 from pokegan.errors import ConfigError, DataError
 from pokegan.metrics.digest import CHUNK, Reals, digest_reals
-from pokegan.metrics.evaluation import LEAST, Found, check_counts, evaluate
+from pokegan.metrics.evaluation import LEAST, check_counts, evaluate
 from pokegan.metrics.features import DEFAULT, Features, build_features
-from pokegan.metrics.memorisation import Copies
-from pokegan.metrics.result import Conditions, Evaluation
+from pokegan.metrics.memorisation import NEAR, Copies
+from pokegan.metrics.result import Conditions, Evaluation, Near
 from pokegan.monitor.timing import Timing
 from pokegan.render.neighbours import Pair, make_pairs_sheet
 from pokegan.render.pictures import save_picture
@@ -30,7 +31,7 @@ from pokegan.training.run_folder import find
 
 SAMPLES = 10_000
 SHOWN = 32  # pairs of a sheet
-_DISTANT = 1e9
+_DISTANT = 1e9  # instead of infinity, which JSON has not
 
 Progress = Callable[[int, int], None]
 
@@ -98,9 +99,10 @@ def evaluate_run(
         checksum=packed.manifest.checksum,
     )
     found = evaluate(reals, chunks, features, known, timing)
+    near = nearest_of(found.by_pixels, found.by_features, SHOWN)
     if sheet is not None:
-        save_picture(_sheet(found, generator, packed, options), sheet)
-    return found.evaluation
+        save_picture(_sheet(near, generator, packed, options), sheet)
+    return dataclasses.replace(found.evaluation, nearest=near)
 
 
 def reals_of(packed: PackedImages, size: int, features: Features, timing: Timing) -> Reals:
@@ -151,31 +153,41 @@ def _open(config: RunConfig | None, data: str | None, size: int) -> PackedImages
     return packed
 
 
+def nearest_of(by_pixels: Copies, by_features: Copies | None, count: int) -> list[Near]:
+    """Return up to `count` generated pictures, each once: half by pixels, then half by features.
+
+    Within a half the nearest stand first; without features all are by pixels.
+    """
+    spaces = {"pixels": by_pixels} | ({"features": by_features} if by_features else {})
+    near: list[Near] = []
+    taken: set[int] = set()
+    for place, (space, copies) in enumerate(spaces.items(), start=1):
+        order = [index for index in copies.closeness.argsort().tolist() if index not in taken]
+        chosen = order[: count * place // len(spaces) - len(near)]
+        near += [near_in(space, copies, index) for index in chosen]
+        taken.update(chosen)
+    return near
+
+
+def near_in(space: str, copies: Copies, sample: int) -> Near:
+    """Return what was found of one generated picture in a space."""
+    distance = min(float(copies.distance[sample]), _DISTANT)
+    return Near(space, sample, int(copies.nearest[sample]), distance)
+
+
 def _sheet(
-    found: Found, generator: Generator, packed: PackedImages, options: Options
+    near: Sequence[Near], generator: Generator, packed: PackedImages, options: Options
 ) -> NDArray[np.uint8]:
     """Return the pictures nearest to training pictures, each above the one that it is near to."""
     pictures = downscaled(packed.images, generator.spec.size)
-    pairs: list[Pair] = []
-    taken: set[int] = set()
-    for space, copies in (("pixels", found.by_pixels), ("features", found.by_features)):
-        for index in copies.closeness.argsort().tolist():
-            if len(pairs) == SHOWN // 2 * (1 + (space == "features")):
-                break
-            if index not in taken:
-                taken.add(index)
-                sample = generator.sample(1, options.seed, options.truncation, index)[0]
-                pairs.append(_pair(space, copies, index, sample, pictures))
-    return make_pairs_sheet(pairs)
-
-
-def _pair(
-    space: str,
-    copies: Copies,
-    index: int,
-    sample: NDArray[np.uint8],
-    pictures: NDArray[np.uint8],
-) -> Pair:
-    closeness = min(float(copies.closeness[index]), _DISTANT)
-    nearest = pictures[int(copies.nearest[index])]
-    return Pair(sample, nearest, f"{closeness:.2f} {space}", closeness < 1)
+    return make_pairs_sheet(
+        [
+            Pair(
+                generator.sample(1, options.seed, options.truncation, one.sample)[0],
+                pictures[one.picture],
+                f"{one.distance:.2f} {one.space}",
+                one.distance < NEAR,
+            )
+            for one in near
+        ]
+    )

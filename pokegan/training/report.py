@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 import pokegan
 from pokegan.config import RunConfig
@@ -23,18 +21,16 @@ from pokegan.files import write_text
 from pokegan.monitor.gradients import read_gradients
 from pokegan.monitor.stats import read_stats
 from pokegan.render.pictures import make_grid
-from pokegan.render.report import Film, Neighbour, RunStory, render_report
+from pokegan.render.report import Film, RunStory, render_report
 from pokegan.training.build import Parts
 from pokegan.training.generator import load
 from pokegan.training.hardware import bfloat16_units
+from pokegan.training.nearest import neighbours
 from pokegan.training.pictures import prepare_options
 from pokegan.training.run_folder import RunFolder
+from pokegan.training.verdict import verdict
 
-SAMPLES = 256  # made up to look for copies among
-SHOWN = 12
 CONTACT = 60
-COMPARED_SIDE = 32  # px at which pictures are compared
-REALS_AT_ONCE = 2048
 
 
 def environment(parts: Parts) -> dict[str, Any]:
@@ -58,6 +54,7 @@ def write_report(
     folders: Sequence[RunFolder],
     path: Path,
     pictures: Sequence[PackedImages | None] | None = None,
+    thorough: bool = True,
 ) -> None:
     """Write the report of one run, or of several side by side, to `path`, atomically.
 
@@ -66,6 +63,7 @@ def write_report(
         path: the HTML file.
         pictures: each run's; by default they are opened by the run's own settings, and where that
             cannot be the report does without.
+        thorough: compare samples with all training pictures, by features too, whatever it takes.
 
     Raises:
         PokeganError: a folder is no run, or its records are damaged.
@@ -73,7 +71,7 @@ def write_report(
     pictures = [open_pictures(folder) for folder in folders] if pictures is None else pictures
     names = _names(folders)
     runs = [
-        tell(folder, name, packed)
+        tell(folder, name, packed, thorough)
         for folder, name, packed in zip(folders, names, pictures, strict=True)
     ]
     title = names[0] if len(runs) == 1 else " · ".join(names)
@@ -91,8 +89,10 @@ def open_pictures(folder: RunFolder) -> PackedImages | None:
         return None
 
 
-def tell(folder: RunFolder, name: str, packed: PackedImages | None) -> RunStory:
-    """Return what a report tells of the run in `folder`.
+def tell(
+    folder: RunFolder, name: str, packed: PackedImages | None, thorough: bool = True
+) -> RunStory:
+    """Return what a report tells of the run in `folder`, as `write_report` has it.
 
     Raises:
         PokeganError: it is no run, or its records are damaged.
@@ -100,7 +100,7 @@ def tell(folder: RunFolder, name: str, packed: PackedImages | None) -> RunStory:
     config = folder.read_config()
     records = read_stats(folder.stats)
     made_on = _read_environment(folder)
-    neighbours, note = _neighbours(folder, packed)
+    near, note = ([], "") if packed is None else neighbours(folder, packed, thorough)
     return RunStory(
         name,
         _story(config, records, packed),
@@ -111,9 +111,10 @@ def tell(folder: RunFolder, name: str, packed: PackedImages | None) -> RunStory:
         _film(folder.reconstruction_grids()),
         None if packed is None else _contact(packed),
         "" if packed is None else _contact_note(packed),
-        neighbours,
+        near,
         note,
         config.to_json(),
+        verdict(folder, records, config.output.metrics_samples),
     )
 
 
@@ -161,12 +162,14 @@ def _facts(
         facts.append(("pictures", _kept(packed)))
     if made_on:
         units = f", {made_on['bfloat16']}" if made_on.get("bfloat16") else ""
-        threads = f", {made_on['threads']} threads" if made_on.get("kind") == "cpu" else ""
+        count = made_on["threads"]
+        threads = f", {count} thread{'s' * (count != 1)}" if made_on.get("kind") == "cpu" else ""
+        begun = str(made_on["date"]).replace("T", " ").replace("+00:00", " UTC")
         facts += [
             ("device", f"{made_on['device']}{threads}{units}"),
             ("precision", str(made_on["precision"])),
             ("versions", f"torch {made_on['torch']}, Python {made_on['python']}"),
-            ("begun", str(made_on["date"])),
+            ("begun", begun),
         ]
     if len(records) > 1:
         last = records[-1]
@@ -178,14 +181,10 @@ def _facts(
     peaks = [record["memory/peak_bytes"] for record in records if record.get("memory/peak_bytes")]
     if peaks:
         facts.append(("peak memory", f"{max(peaks) / 1e6:,.0f} MB"))
-    measured: dict[str, float] = {}
-    for record in records:
-        measured |= {
-            key.removeprefix("metrics/").replace("_", " "): value
-            for key, value in record.items()
-            if key.startswith("metrics/") and value is not None
-        }
-    return [*facts, *((name, f"{value:.4g}") for name, value in measured.items())]
+    if folder.best_weights.exists():
+        spec = load(folder.best_weights).spec
+        facts.append(("best state", f"by {config.output.best_by}, at {spec.kimg:,.1f} kimg"))
+    return facts
 
 
 def _shares(records: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
@@ -245,61 +244,3 @@ def _contact_note(packed: PackedImages) -> str:
     reasons = [f"{count:,} {reason}" for reason, count in packed.manifest.counts().items()][1:]
     left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
     return f"{_kept(packed)}{left_out}"
-
-
-def _neighbours(folder: RunFolder, packed: PackedImages | None) -> tuple[list[Neighbour], str]:
-    """Return the samples that are nearest to a training picture, with it, nearest first."""
-    if packed is None or not folder.weights.exists():
-        return [], ""
-    generator = load(folder.weights)
-    if generator.spec.size != packed.size:  # a run that has not grown to its end
-        return [], ""
-    samples = generator.sample(SAMPLES)
-    places, distances, mirrored = nearest(samples, packed.images)
-    order = distances.argsort()[:SHOWN]
-    pairs = []
-    for sample in order.tolist():
-        real = np.array(packed.images[int(places[sample])])
-        pairs.append(
-            Neighbour(
-                samples[sample],
-                np.ascontiguousarray(real[:, ::-1]) if mirrored[sample] else real,
-                f"no. {sample}, distance {float(distances[sample]):.1f}"
-                + (", mirrored" if mirrored[sample] else ""),
-            )
-        )
-    note = (
-        f"The {len(pairs)} of {SAMPLES} samples of seed 0 that are nearest to a training picture: "
-        f"the distance is the root mean square over pixels at {COMPARED_SIDE} px, of 255."
-    )
-    return pairs, note
-
-
-def nearest(samples: NDArray[np.uint8], reals: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each sample which picture is nearest, how far in levels, and whether mirrored.
-
-    Args:
-        samples: [M, H, W, 3].
-        reals: [N, H, W, 3]; a block of them is in memory at a time.
-    """
-    wanted = _small(samples)
-    best = torch.full((len(samples),), torch.inf)
-    place = torch.zeros(len(samples), dtype=torch.int64)
-    flipped = torch.zeros(len(samples), dtype=torch.bool)
-    for start in range(0, len(reals), REALS_AT_ONCE):
-        block = np.ascontiguousarray(reals[start : start + REALS_AT_ONCE])
-        for mirrored in (False, True):
-            small = _small(block[:, :, ::-1] if mirrored else block)
-            found, index = torch.cdist(wanted, small).min(dim=1)
-            nearer = found < best
-            best = torch.where(nearer, found, best)
-            place = torch.where(nearer, index + start, place)
-            flipped = torch.where(nearer, torch.tensor(mirrored), flipped)
-    return place, best / wanted.shape[1] ** 0.5, flipped
-
-
-def _small(pictures: NDArray[np.uint8]) -> Tensor:
-    """Return [N, 3 * 32 * 32] float32: the pictures at the size at which they are compared."""
-    images = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() - 128
-    side = min(COMPARED_SIDE, images.shape[2])
-    return F.adaptive_avg_pool2d(images, side).flatten(1)

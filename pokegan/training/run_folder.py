@@ -74,6 +74,16 @@ class RunFolder:
         return self.path / "gradients.jsonl"
 
     @property
+    def evaluation(self) -> Path:
+        """What `pokegan evaluate` found last."""
+        return self.path / "evaluation" / "evaluation.json"
+
+    @property
+    def nearest(self) -> Path:
+        """The sheet of pictures nearest to training pictures that belongs to it."""
+        return self.evaluation.with_name("nearest.png")
+
+    @property
     def environment(self) -> Path:
         """What the run was made on: device, versions, date."""
         return self.path / "environment.json"

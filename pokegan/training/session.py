@@ -189,7 +189,8 @@ def _run(trainer: Trainer, packed: PictureSet, voice: "_Voice", scaling: str = "
     run = trainer.train()
     if not trainer.config.output.plots:
         return run
-    write_report([folder], folder.report, [packed if isinstance(packed, PackedImages) else None])
+    pictures = packed if isinstance(packed, PackedImages) else None
+    write_report([folder], folder.report, [pictures], thorough=False)
     return run
 
 

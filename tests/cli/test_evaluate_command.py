@@ -9,9 +9,11 @@ from PIL import Image
 
 from pokegan.cli.main import main
 from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.monitor.stats import read_stats
+from pokegan.render.neighbours import read_pairs_sheet
 from pokegan.training import checkpoint
 from pokegan.training.generator import load
 
@@ -36,7 +38,7 @@ def measured(packed_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_a_table_a_file_and_a_sheet(
-    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    measured: Path, packed_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "found"
     assert main(["evaluate", str(measured), *QUICK, "--truncation", "0.9", "--out", str(out)]) == 0
@@ -50,6 +52,16 @@ def test_a_table_a_file_and_a_sheet(
     assert tree["measures"]["kid"]["low"] < tree["measures"]["kid"]["high"]
     sheet = np.asarray(Image.open(out / "nearest.png"))
     assert sheet.shape[1] == 8 * (96 + 6) + 6
+    near = tree["nearest"]
+    assert len(near) == 20
+    assert {one["space"] for one in near} == {"pixels", "features"}
+    assert len({one["sample"] for one in near}) == 20
+    pairs = read_pairs_sheet(sheet, len(near))
+    made = load(measured).sample(20, truncation=0.9)
+    reals = PackedImages.open(packed_folder).images
+    for one, (sample, real) in zip(near, pairs, strict=True):
+        assert (sample[::6, ::6] == made[one["sample"]]).all()
+        assert (real[::6, ::6] == reals[one["picture"]]).all()
 
 
 def test_json_of_several_runs_in_their_own_folders(
@@ -158,6 +170,10 @@ def test_data_of_another_size(
         (["evaluate", "RUN", "--truncation", "-1", *QUICK], "--truncation -1.0: a positive"),
         (["evaluate", "RUN", "--checkpoint", "7", *QUICK], "--checkpoint 7: of "),
         (["evaluate", "RUN", "--inception-weights", "x", *QUICK], "without --features inception"),
+        (
+            ["evaluate", "RUN", "--features", "inception", "--inception-weights", "no.pth"],
+            "--inception-weights no.pth: there is no such file",
+        ),
         (["evaluate", "RUN", "RUN", "--out", "x", *QUICK], "--out x: leave it out"),
         (["evaluate", "RUN", "--data", "/no/such", *QUICK], "there is no data '/no/such'"),
         (["evaluate", "RUN/checkpoints/best.pt", "--checkpoint", "best"], "give its run folder"),

@@ -5,13 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pokegan.cli.main import main
 from pokegan.config import RunConfig, override
-from pokegan.training.report import nearest
 from pokegan.training.session import train
 
 
@@ -34,7 +31,7 @@ def test_a_run_ends_with_its_report(tmp_path: Path, tiny: RunConfig) -> None:
     assert len(told["neighbours"]) == 12
     facts = dict(told["facts"])
     assert facts["pictures"].startswith("20 of 20 files")
-    assert "threads" in facts["device"]
+    assert "thread" in facts["device"]
     assert json.loads(told["settings"])["recipe"] == tiny.recipe
 
 
@@ -82,19 +79,3 @@ def test_a_mistake_is_one_line(
     assert message in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_copies_are_found_mirrored_ones_too() -> None:
-    numbers = np.random.default_rng(0)
-    small = numbers.integers(0, 256, (30, 8, 8, 3), np.uint8)
-    reals = np.stack([np.asarray(Image.fromarray(one).resize((64, 64))) for one in small])
-    samples = np.stack([reals[7], reals[4][:, ::-1], np.full_like(reals[0], 128)])
-    place, distance, mirrored = nearest(samples, reals)
-    assert place[:2].tolist() == [7, 4]
-    assert mirrored[:2].tolist() == [False, True]
-    assert distance[:2].tolist() == pytest.approx([0, 0], abs=0.05)
-    # The third against the definition: root mean square at 32 px, of means of 2 x 2 pixels.
-    blocks = reals.reshape(30, 32, 2, 32, 2, 3).mean(axis=(2, 4))
-    every = np.sqrt(((blocks - 128.0) ** 2).mean(axis=(1, 2, 3)))
-    assert distance[2].item() == pytest.approx(every.min(), rel=1e-3)
-    assert place[2].item() == every.argmin()

@@ -53,6 +53,25 @@ def test_a_walk_begins_with_the_creatures_of_generate(run_folder: Path, tmp_path
     assert np.abs(first - grid).mean() < 6  # a GIF has 255 colours
 
 
+@pytest.mark.parametrize("latent", ["normal", "uniform"])
+def test_a_walk_of_a_trained_generator_loops_without_a_jump(
+    packed_folder: Path, tmp_path: Path, latent: str
+) -> None:
+    folder = tmp_path / "run"
+    small = ["--size", "16", "--batch", "8", "--samples", "4", "--precision", "fp32"]
+    channels = ["--generator-option", "channels=[16, 8]", "--discriminator-option", "channels=[8]"]
+    options = [*small, *channels, "--steps", "40", "--latent", latent, "--no-plots"]
+    assert main(["train", "--data", str(packed_folder), "--out", str(folder), *options]) == 0
+    out = tmp_path / "walk.webp"
+    choice = ["--kind", "walk", "--seconds", "2", "--fps", "20", "-n", "9", "--out", str(out)]
+    assert main(["video", str(folder), *choice]) == 0
+    frames = np.stack(frames_of(out)).astype(np.float64)
+    assert len(frames) == 40
+    steps = np.sqrt(((np.roll(frames, -1, axis=0) - frames) ** 2).mean(axis=(1, 2, 3)))
+    assert np.median(steps) > 1  # it moves
+    assert steps[-1] <= 1.5 * np.median(steps)
+
+
 def test_interpolation_rows_hold_the_creatures_of_generate(
     run_folder: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from pokegan.metrics.memorisation import (
 
 Pictures = NDArray[np.uint8]
 SHARE = 0.3
+WHITE = (255, 255, 255)
 
 
 def noisy(pictures: Pictures) -> Pictures:
@@ -48,7 +49,7 @@ def test_a_generator_that_copies_30_per_cent(creatures: Pictures, change: str) -
     train, unseen = creatures[:120], creatures[120:]
     copies = round(SHARE * 120)
     fakes = np.concatenate([CHANGES[change](train[40 : 40 + copies]), unseen[: 120 - copies]])
-    found = copies_by_pixels(thumbnails(train), thumbnails(fakes))
+    found = copies_by_pixels(thumbnails(train), thumbnails(fakes), WHITE)
     assert float(found.flagged.double().mean()) == pytest.approx(SHARE, abs=0.05)
     right = found.nearest[:copies] == torch.arange(40, 40 + copies)
     assert float(right.double().mean()) > 0.95
@@ -76,14 +77,39 @@ def test_copies_in_features(creatures: Pictures, change: str) -> None:
 )
 def test_what_is_no_copy_is_not_flagged(creatures: Pictures, made) -> None:
     train, unseen = creatures[:120], creatures[120:]
-    found = copies_by_pixels(thumbnails(train), thumbnails(made(train, unseen)))
+    found = copies_by_pixels(thumbnails(train), thumbnails(made(train, unseen)), WHITE)
     assert float(found.flagged.double().mean()) <= 0.03
     assert found.twins <= 0.03
 
 
+def washed_out(pictures: Pictures) -> Pictures:
+    """A tenth of their contrast, on the ground."""
+    return (255 - (255 - pictures.astype(float)) / 10).astype(np.uint8)
+
+
+def test_what_is_washed_out_is_no_copy_of_a_pale_picture(creatures: Pictures) -> None:
+    """A pale creature is far from all others, and near to nothing but an empty ground."""
+    train = np.concatenate([washed_out(creatures[:2]), creatures[2:120]])
+    blank = np.full_like(creatures[:20], 255)
+    fakes = np.concatenate([blank, washed_out(creatures[120:140])])
+    found = copies_by_pixels(thumbnails(train), thumbnails(fakes), WHITE)
+    assert float(found.flagged.double().mean()) <= 0.05
+    again = copies_by_pixels(thumbnails(train), thumbnails(train[:2]), WHITE)
+    assert bool(again.flagged.all())
+
+
+def test_blurred_pictures_are_not_all_near_to_the_same_one(creatures: Pictures) -> None:
+    train, unseen = creatures[:120], creatures[120:184]
+    flat = (0.3 * unseen + 0.7 * unseen.mean(axis=0)).astype(np.uint8)
+    found = copies_by_pixels(thumbnails(train), thumbnails(flat), WHITE)
+    pixels = [thumbnails(one).reshape(len(one), -1).astype(float) for one in (train, flat)]
+    plain = [np.square(pixels[0] - one).sum(axis=1).argmin() for one in pixels[1]]
+    assert len(found.nearest.unique()) > 1.5 * len(set(plain))
+
+
 def test_copies_of_a_picture_with_a_twin_are_found(creatures: Pictures) -> None:
     train = np.concatenate([creatures[:60], creatures[:20]])
-    found = copies_by_pixels(thumbnails(train), thumbnails(noisy(creatures[:20])))
+    found = copies_by_pixels(thumbnails(train), thumbnails(noisy(creatures[:20])), WHITE)
     assert bool(found.flagged.all())
     assert found.twins == pytest.approx(0.5)
 
@@ -104,4 +130,4 @@ def test_thumbnails_of_small_pictures_are_the_pictures(creatures: Pictures) -> N
     small = creatures[:3, ::4, ::4]
     assert (thumbnails(small) == small).all()
     assert thumbnails(creatures[:3]).shape == (3, 32, 32, 3)
-    assert isinstance(copies_by_pixels(small, small), Copies)
+    assert isinstance(copies_by_pixels(small, small, WHITE), Copies)

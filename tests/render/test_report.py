@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pokegan.render.report import Neighbour, RunStory, flows, render_report, series
-
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+from pokegan.render.report import (
+    Match,
+    Measure,
+    Neighbour,
+    Quality,
+    RunStory,
+    flows,
+    render_report,
+    series,
+)
 
 
 def records(count: int = 40) -> list[dict[str, Any]]:
@@ -27,7 +32,9 @@ def records(count: int = 40) -> list[dict[str, Any]]:
             "loss/generator": 1.0 + 1 / (i + 1),
             "loss/discriminator": None if i == 3 else 0.7,
             "gradient/generator": 10.0 ** (i % 4),
-            "metrics/frechet_distance": 200.0 - i,
+            "metrics/fid": 200.0 - i,
+            "metrics/recall": 0.02 * i,
+            "metrics/memorised": 0.0,
             "memory/peak_bytes": 5_000_000 + i,
         }
         for i in range(count)
@@ -62,6 +69,9 @@ def grids(folder: Path, count: int, side: int = 96) -> list[tuple[str, Path]]:
 
 def story(folder: Path, name: str = "a run") -> RunStory:
     pixels = np.full((8, 8, 3), 200, np.uint8)
+    matches = [Match(pixels, "pixels", 0.4, "copy"), Match(pixels, "features", 1.3)]
+    near = Neighbour(pixels, "no. 1", matches)
+    measures = [Measure("fid", "distance", 160.25, 150, 170), Measure("recall", "share", 0.8)]
     return RunStory(
         name,
         "It learned.",
@@ -72,9 +82,10 @@ def story(folder: Path, name: str = "a run") -> RunStory:
         grids(folder / "reconstructions", 3),
         np.zeros((20, 30, 3), np.uint8),
         "20 of 24 files",
-        [Neighbour(pixels, pixels, "no. 1")],
+        [near, Neighbour(pixels, "no. 2", matches[1:])],
         "nearest",
         "{}",
+        Quality(measures, "100 fakes against 20 reals", ["little variety"], [near], "of them"),
     )
 
 
@@ -102,7 +113,9 @@ def test_lines_hold_what_was_recorded() -> None:
     assert found["loss/generator"]["x"] == pytest.approx([0, 0.32, 0.64, 0.96])
     assert found["loss/generator"]["y"] == pytest.approx([2, 1.5, 4 / 3, 1.25], abs=1e-4)
     assert found["loss/discriminator"]["x"] == pytest.approx([0, 0.32, 0.64])  # null is left out
-    assert found["speed/images per second"]["y"] == pytest.approx([160] * 3)
+    assert found["speed/images_per_s"]["y"] == pytest.approx([160] * 3)
+    measured = [{**one, "speed/images_per_s": 7.0} for one in records(3)] + records(4)[3:]
+    assert series(measured)["speed/images_per_s"]["y"] == [7] * 3
     assert found["memory/peak"]["y"][0] == 5.0
     assert "memory/peak_bytes" not in found
 
@@ -139,12 +152,25 @@ def test_names_cannot_break_out_of_their_place(tmp_path: Path) -> None:
 
 
 def test_a_run_of_200_epochs_of_noise_stays_under_8_mb(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (530, 530, 3), np.uint8)
+    """With all that a report may hold: reconstructions, neighbours of 256 px, gradients."""
+    noise = np.random.default_rng(0).integers(0, 256, (265, 265, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "epoch-0001.png")
     film = [(f"epoch {i}", tmp_path / "epoch-0001.png") for i in range(200)]
-    page = render_report("t", [RunStory("noise", "", records=records(5000), samples=film)])
+    layers = [f"a.layer.of.a.long.name.{i}" for i in range(40)]
+    values = np.random.default_rng(0).random((1000, 40)).tolist()
+    flow = [
+        {"kimg": i, "network": "generator", "layers": layers, "mean": row, "max": row}
+        for i, row in enumerate(values)
+    ]
+    crop = np.ascontiguousarray(noise[:256, :256])
+    near = Neighbour(crop, "no. 1", [Match(crop, "pixels", 1), Match(crop, "features", 1)])
+    quality = Quality([Measure("fid", "distance", 1.0)], "", nearest=[near] * 12)
+    run_story = RunStory(
+        "noise", "", (), records(5000), flow, film, film, noise, "", [near] * 12, quality=quality
+    )
+    page = render_report("t", [run_story])
     run = data_of(page)["runs"][0]
-    assert len(page) < 8_000_000
+    assert len(page.encode()) < 8_000_000
     assert len(run["samples"]) == 100
     assert (run["samples"][0]["label"], run["samples"][-1]["label"]) == ("epoch 0", "epoch 199")
 
@@ -162,29 +188,28 @@ def test_a_report_of_nothing_is_refused() -> None:
         render_report("t", [])
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
-    with playwright.sync_playwright() as engine:
-        chromium = engine.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", *QUIET]
-        )
-        yield chromium
-        chromium.close()
-
-
 def opened(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:
     """Return the page, and everything that went wrong or out of the file."""
     page = browser.new_page(viewport={"width": width, "height": 800})
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url))
+    page.on("request", lambda one: None if one.url.startswith("data:") else wrong.append(one.url))
     page.goto(path.as_uri())
     assert wrong.pop(0) == path.as_uri()
-    return page, [one for one in wrong if not one.startswith("data:")]
+    return page, wrong
+
+
+SMALL_TEXT = """Math.min(...Array.from(document.querySelectorAll("svg text, p, td, figcaption"))
+    .filter((one) => one.textContent && one.getBoundingClientRect().height)
+    .map((one) => one.closest("svg")
+        ? 11 * one.closest("svg").getScreenCTM().a
+        : parseFloat(getComputedStyle(one).fontSize)))"""
+DRAWN = """Array.from(document.querySelectorAll("polyline")).every((line) => {
+    const own = line.getBoundingClientRect(), whole = line.closest("svg").getBoundingClientRect();
+    return own.width > 0.6 * whole.width && own.left >= whole.left && own.right <= whole.right
+        && own.top >= whole.top && own.bottom <= whole.bottom;
+})"""
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -196,8 +221,13 @@ def test_a_browser_shows_it(browser: Any, tmp_path: Path, width: int, count: int
     page, wrong = opened(browser, path, width)
     assert wrong == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for selector in ("polyline", "rect", ".neighbours img", ".film img"):
+    for selector in ("polyline", "rect", ".neighbours img", ".film img", ".scores b"):
         assert page.locator(selector).count() > 0, selector
+    assert page.evaluate(DRAWN)
+    assert page.evaluate(SMALL_TEXT) >= 10.9  # px: readable on a phone
+    assert page.evaluate(
+        "Array.from(document.images).every((one) => one.complete && one.naturalWidth > 0)"
+    )
     slider, label = page.locator(".film input").first, page.locator(".film .label").first
     picture = page.locator(".film img").first
     shown = set()
@@ -210,6 +240,43 @@ def test_a_browser_shows_it(browser: Any, tmp_path: Path, width: int, count: int
         together = page.get_by_label("Samples: all runs together")
         together.fill("0")
         assert page.locator(".film .label").all_inner_texts()[:count] == ["epoch 0"] * count
+    assert wrong == []
+    page.close()
+
+
+def test_what_was_measured_and_what_is_near(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render_report("t", [story(tmp_path)]), encoding="utf-8")
+    page, wrong = opened(browser, path, 1280)
+    table = page.locator(".scores").inner_text()
+    assert "160.2" in table
+    assert "150 to 170" in table
+    assert page.locator(".warning").all_inner_texts() == ["little variety"]
+    for note in ("100 fakes against 20 reals", "nearest", "of them"):
+        assert page.get_by_text(note, exact=True).count() == 1, note
+    cards = page.locator(".near-card")
+    assert [cards.nth(i).locator("img").count() for i in range(cards.count())] == [3, 2, 3]
+    assert re.split(r"\s+", cards.first.inner_text()) == [
+        *("no.", "1", "0.40", "pixels", "copy", "1.30", "features"),
+    ]
+    titles = page.locator(".chart h3").all_inner_texts()
+    assert "Fréchet distance" in titles
+    assert "Copies of training pictures" not in titles  # 0 all along: the table says so
+    assert wrong == []
+    page.close()
+
+
+def test_a_chart_is_drawn_anew_for_another_width(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render_report("t", [story(tmp_path)]), encoding="utf-8")
+    page, wrong = opened(browser, path, 1280)
+    chart = page.locator(".chart svg").first
+    before = chart.bounding_box()["width"]
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_function(f"document.querySelector('.chart svg').clientWidth < {before} - 20")
+    assert page.evaluate(DRAWN)
+    assert page.evaluate(SMALL_TEXT) >= 10.9
+    assert wrong == []
     page.close()
 
 

@@ -82,9 +82,10 @@ def test_a_walk_passes_through_the_samples_of_its_seed(latent: LatentConfig) -> 
         assert (frames[5 * key] == expected).all()
 
 
+@pytest.mark.parametrize("latent", [NORMAL, UNIFORM], ids=["normal", "uniform"])
 @pytest.mark.parametrize("kind", ["walk", "sweep"])
-def test_a_closed_way_has_no_jump_at_its_seam(kind: str) -> None:
-    generator = make()
+def test_a_closed_way_has_no_jump_at_its_seam(kind: str, latent: LatentConfig) -> None:
+    generator = make(latent)
     frames = list(walk(generator, 4, 60) if kind == "walk" else sweep(generator, 4, 60))
     pixels = np.stack(frames).astype(np.float64)
     steps = np.sqrt(((np.roll(pixels, -1, axis=0) - pixels) ** 2).mean(axis=(1, 2, 3, 4)))
