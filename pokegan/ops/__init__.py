@@ -4,7 +4,13 @@ Nothing above this floor is imported. The random fills are in `pokegan.ops.rando
 """
 
 from pokegan.ops.batch_gather import batch_gather
-from pokegan.ops.conv import conv2d_bf16, conv_transpose2d_bf16, conv_units
+from pokegan.ops.conv import (
+    conv2d_bf16,
+    conv2d_split,
+    conv_transpose2d_bf16,
+    conv_transpose2d_split,
+    conv_units,
+)
 from pokegan.ops.conv_choice import conv2d, conv_transpose2d
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.extension import Status, status
@@ -16,8 +22,10 @@ __all__ = [
     "batch_gather",
     "conv2d",
     "conv2d_bf16",
+    "conv2d_split",
     "conv_transpose2d",
     "conv_transpose2d_bf16",
+    "conv_transpose2d_split",
     "conv_units",
     "diff_augment",
     "label_targets",

@@ -112,6 +112,7 @@ def build(
         used,
         adaptive,
         peers.reduce if peers is not None else None,
+        split=dtype == torch.bfloat16 or config.training.precision == "tf32",
     )
     side = size or config.data.size
     source, loader = build_source(config, packed, device, dtype, side)

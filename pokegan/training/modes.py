@@ -82,6 +82,7 @@ def build_step(
     noise: Sequence[CountedNoise] = (),
     adaptive: AdaptiveAugment | None = None,
     reduce: Reduce | None = None,
+    split: bool = False,
 ) -> Step:
     """Return what runs the steps of a run; all but the first two are the args of `EagerStep`.
 
@@ -91,7 +92,7 @@ def build_step(
         device: of everything.
     """
     arguments = (networks, optimizers, phases, autocast)
-    rest = (noise, adaptive, reduce)
+    rest = (noise, adaptive, reduce, split)
     eager = EagerStep(*arguments, device.type, *rest)
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return eager

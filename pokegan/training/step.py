@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pokegan.augment import AdaptiveAugment
 from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
+from pokegan.ops.conv_choice import split_products
 
 Reduce = Callable[[str, Sequence[Tensor]], None]
 
@@ -75,6 +76,7 @@ class EagerStep:
         reduce: makes gradients the mean over all ranks, in place: called for every network that a
             phase updates, after its backward pass and before its update, with the network's name
             and those of its parameters' gradients that there are, in the parameters' order.
+        split: let convolutions of float32 be computed by `split_products`.
     """
 
     mode = "eager"
@@ -89,6 +91,7 @@ class EagerStep:
         noise: Sequence[CountedNoise] = (),
         adaptive: AdaptiveAugment | None = None,
         reduce: Reduce | None = None,
+        split: bool = False,
     ) -> None:
         self.networks = networks
         self.optimizers = optimizers
@@ -98,6 +101,7 @@ class EagerStep:
         self.noise = noise
         self.adaptive = adaptive
         self.reduce = reduce
+        self.split = split
 
     def __call__(
         self, inputs: StepInput, number: int, observer: GradientObserver | None = None
@@ -122,7 +126,8 @@ class EagerStep:
         self, phase: Phase, inputs: StepInput, observer: GradientObserver | None
     ) -> Mapping[str, Tensor]:
         with _frozen(self.networks[name] for name in phase.frozen):
-            with torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast):
+            autocast = torch.autocast(self.device_type, torch.bfloat16, enabled=self.autocast)
+            with autocast, split_products(self.split):
                 result = phase.loss(inputs)
             result.loss.backward()  # type: ignore[no-untyped-call]  # torch's
         for name in phase.updates:

@@ -16,6 +16,7 @@ from pokegan.augment import AdaptiveAugment
 from pokegan.networks.noise import CountedNoise
 from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
 from pokegan.objectives.phases import Phase, StepInput
+from pokegan.ops.conv_choice import split_products
 from pokegan.training.adam_update import AdamUpdate
 from pokegan.training.step import GradientObserver, Reduce, clip
 
@@ -44,10 +45,12 @@ class WholeStep:
         noise: Sequence[CountedNoise] = (),
         adaptive: AdaptiveAugment | None = None,
         reduce: Reduce | None = None,
+        split: bool = False,
     ) -> None:
         self.networks = networks
         self.phases = phases
         self.autocast = autocast
+        self.split = split
         self.device = device
         self.noise = noise
         self.adaptive = adaptive
@@ -123,7 +126,8 @@ class WholeStep:
     def _run_phase(
         self, phase: Phase, inputs: StepInput, gradients: list[Gradients]
     ) -> Mapping[str, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+        with autocast, split_products(self.split):
             result = phase.loss(inputs)
         parameters = [p for name in phase.updates for p in self.updates[name].parameters]
         found: Gradients = list(torch.autograd.grad(result.loss, parameters, allow_unused=True))

@@ -86,7 +86,8 @@ def whole_of(parts: Parts) -> WholeStep:
     eager = parts.step
     assert isinstance(eager, EagerStep)
     arguments = (eager.networks, eager.optimizers, eager.phases, eager.autocast)
-    return WholeStep(*arguments, parts.device, eager.noise, eager.adaptive, eager.reduce)
+    rest = (eager.noise, eager.adaptive, eager.reduce, eager.split)
+    return WholeStep(*arguments, parts.device, *rest)
 
 
 def step_inputs(parts: Parts, batch: int, number: int) -> StepInput:

@@ -33,7 +33,8 @@ def compiled_step(parts: Parts, backend: str | None) -> CompiledStep:
     eager = parts.step
     assert isinstance(eager, EagerStep)
     arguments = (eager.networks, eager.optimizers, eager.phases, eager.autocast)
-    whole = WholeStep(*arguments, parts.device, eager.noise, eager.adaptive, eager.reduce)
+    rest = (eager.noise, eager.adaptive, eager.reduce, eager.split)
+    whole = WholeStep(*arguments, parts.device, *rest)
     return CompiledStep(Runner(whole, backend))
 
 

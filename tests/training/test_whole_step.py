@@ -51,6 +51,7 @@ def whole_of(parts: Parts) -> WholeStep:
         eager.noise,
         eager.adaptive,
         eager.reduce,
+        eager.split,
     )
 
 
