@@ -1,14 +1,21 @@
-"""Our convolutions against PyTorch's, at the layers of a 64 px DCGAN, batch 64, bfloat16.
+"""Our convolutions against PyTorch's, at the layers of a 64 px DCGAN and of a ResNet, batch 64.
 
-Both get float32 weights in channels_last memory, as they lie in training: PyTorch's casts them to
-bfloat16 and its weight gradient back, as autocast does.
+In bfloat16, and in float32 by split products. Both get float32 weights in channels_last memory, as
+they lie in training: in bfloat16 PyTorch's casts them and its weight gradient back, as autocast
+does.
 """
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pokegan.ops import conv2d_bf16, conv_transpose2d_bf16, conv_units
+from pokegan.ops import (
+    conv2d_bf16,
+    conv2d_split,
+    conv_transpose2d_bf16,
+    conv_transpose2d_split,
+    conv_units,
+)
 
 pytestmark = pytest.mark.skipif(conv_units() == "none", reason="no AMX, no AVX512-BF16")
 
@@ -20,7 +27,9 @@ LAYERS = [
     (False, 512, 1, 4, 4, 1, 0),
     (True, 100, 512, 1, 4, 1, 0),
     *[(True, *shape, 4, 2, 1) for shape in UP],
+    (False, 64, 64, 64, 3, 1, 1),
     (False, 128, 128, 16, 3, 1, 1),
+    (False, 256, 256, 16, 3, 1, 1),
     (False, 128, 128, 16, 5, 2, 2),
 ]
 NAMES = [
@@ -31,23 +40,29 @@ NAMES = [
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward-backward"])
 @pytest.mark.parametrize("layer", LAYERS, ids=NAMES)
-def test_ops_conv(pair, layer, backward: bool) -> None:
+@pytest.mark.parametrize("parts", [1, 2, 3], ids=["bf16", "split2", "split3"])
+def test_ops_conv(pair, parts: int, layer, backward: bool) -> None:
     transposed, inputs, outputs, size, kernel, stride, padding = layer
     last = torch.channels_last
     ends = (inputs, outputs) if transposed else (outputs, inputs)
     weight = torch.randn(*ends, kernel, kernel).contiguous(memory_format=last)
-    maps = torch.randn(BATCH, inputs, size, size).bfloat16().contiguous(memory_format=last)
+    dtype = torch.bfloat16 if parts == 1 else torch.float32
+    maps = torch.randn(BATCH, inputs, size, size).to(dtype).contiguous(memory_format=last)
     weight.requires_grad_(backward)
     maps.requires_grad_(backward)
 
     def ours() -> torch.Tensor:
+        numbers = (None, stride, padding)
+        if parts == 1:
+            operator = conv_transpose2d_bf16 if transposed else conv2d_bf16
+            return operator(maps, weight, *numbers)
         if transposed:
-            return conv_transpose2d_bf16(maps, weight, None, stride, padding)
-        return conv2d_bf16(maps, weight, None, stride, padding)
+            return conv_transpose2d_split(maps, weight, *numbers, parts=parts)
+        return conv2d_split(maps, weight, *numbers, parts)
 
     def theirs() -> torch.Tensor:
         operator = F.conv_transpose2d if transposed else F.conv2d
-        return operator(maps, weight.bfloat16(), None, stride, padding)
+        return operator(maps, weight.to(dtype), None, stride, padding)
 
     downstream = torch.randn_like(ours())
 

@@ -28,18 +28,24 @@ inline bool is_channels_last(const Tensor& tensor) {
   return true;
 }
 
-inline void check_maps(const char* op, const char* name, const Tensor& maps) {
+// Maps are bfloat16, and float32 where they are split into parts.
+inline ScalarType dtype_of_maps(int64_t parts) {
+  return parts == 1 ? ScalarType::BFloat16 : ScalarType::Float;
+}
+
+inline void check_maps(const char* op, const char* name, const Tensor& maps, int64_t parts) {
   STD_TORCH_CHECK(maps.dim() == 4, op, ": ", name, " must have 4 dimensions");
-  STD_TORCH_CHECK(maps.scalar_type() == ScalarType::BFloat16, op, ": ", name, " must be bfloat16");
+  STD_TORCH_CHECK(maps.scalar_type() == dtype_of_maps(parts), op, ": ", name, " must be ",
+                  parts == 1 ? "bfloat16" : "float32");
   STD_TORCH_CHECK(maps.numel() == 0 || is_channels_last(maps), op, ": ", name,
                   " must be channels_last");
 }
 
-inline void check_weight(const char* op, const Tensor& weight) {
+inline void check_weight(const char* op, const Tensor& weight, int64_t parts) {
   STD_TORCH_CHECK(weight.dim() == 4, op, ": weight must have 4 dimensions");
-  STD_TORCH_CHECK(
-      weight.scalar_type() == ScalarType::BFloat16 || weight.scalar_type() == ScalarType::Float, op,
-      ": weight must be float32 or bfloat16");
+  STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float ||
+                      (parts == 1 && weight.scalar_type() == ScalarType::BFloat16),
+                  op, ": weight must be float32", parts == 1 ? " or bfloat16" : "");
   STD_TORCH_CHECK(weight.numel() == 0 || is_channels_last(weight), op,
                   ": weight must be channels_last");
 }

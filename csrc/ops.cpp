@@ -59,6 +59,16 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "conv2d_weight_bf16(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
       "ScalarType dtype, int units=0) -> Tensor");
+  // The same of float32, each value split into 2 or 3 bfloat16 that add up to it.
+  library.def(
+      "conv2d_split(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
+      "int parts, int units=0) -> Tensor");
+  library.def(
+      "conv_transpose2d_split(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
+      "int[] output_padding, int parts, int units=0) -> Tensor");
+  library.def(
+      "conv2d_weight_split(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
+      "int parts, int units=0) -> Tensor");
   library.def("conv_units() -> int");
 
   // Batch norm and the activation behind it, t or slope * t below 0. `moments` is [2, C]: means and

@@ -1,8 +1,11 @@
 // Blocks of 32 x 32 values, rounded to bfloat16 and put into the order in which a matrix unit reads
 // them: two tiles of 16 rows of 64 bytes. Rows and columns that a block lacks are zeros.
+//
+// A float32 may also be split, into 2 or 3 bfloat16 that add up to it; each has its block.
 #pragma once
 
 #include "../conv.h"
+#include "conv_split.h"
 #include "conv_units.h"
 
 namespace pokegan {
@@ -81,13 +84,33 @@ POKEGAN_AVX512_INLINE __m512i load_row(const BlockSource<Value>& source, int64_t
   return load_values(source.values + row * source.stride, mask_of(source.columns));
 }
 
+// Parts one after the other, each of them the 32 rows.
+template <int kParts>
+POKEGAN_AVX512_INLINE void split_block(const BlockSource<float>& source, uint16_t* out) {
+  const uint32_t mask = mask_of(source.columns);
+  for (int64_t r = 0; r < kBlockSide; ++r, out += kBlockSide) {
+    const float* row = source.values + r * source.stride;
+    __m512i parts[kParts];
+    if (r < source.rows) {
+      split_row<kParts>(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), row),
+                        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), row + 16), parts);
+    } else {
+      for (__m512i& part : parts) part = _mm512_setzero_si512();
+    }
+#pragma GCC unroll 3
+    for (int part = 0; part < kParts; ++part) {
+      _mm512_store_si512(out + part * kBlockSide * kBlockSide, parts[part]);
+    }
+  }
+}
+
 POKEGAN_AVX512_INLINE void store_tile(const __m512i* rows, char* out) {
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) _mm512_store_si512(out + 64 * i, rows[i]);
 }
 
 template <Form form, typename Value>
-POKEGAN_AVX512 void pack_block(const BlockSource<Value>& source, char* out) {
+POKEGAN_AVX512_INLINE void pack_part(const BlockSource<Value>& source, char* out) {
   if constexpr (form == Form::kRows) {
     for (int64_t r = 0; r < kBlockSide; ++r) _mm512_store_si512(out + 64 * r, load_row(source, r));
     return;
@@ -110,6 +133,24 @@ POKEGAN_AVX512 void pack_block(const BlockSource<Value>& source, char* out) {
     }
     if constexpr (form != Form::kPairs) transpose_words(words);
     store_tile(words, out + kTileBytes * tile);
+  }
+}
+
+// As many blocks as there are parts.
+template <Form form, int kParts, typename Value>
+POKEGAN_AVX512 void pack_block(const BlockSource<Value>& source, char* out) {
+  if constexpr (kParts == 1) {
+    pack_part<form>(source, out);
+  } else if constexpr (form == Form::kRows) {
+    split_block<kParts>(source, reinterpret_cast<uint16_t*>(out));
+  } else {
+    constexpr int64_t kValues = kBlockSide * kBlockSide;
+    alignas(64) uint16_t parts[kParts * kValues];
+    split_block<kParts>(source, parts);
+    for (int part = 0; part < kParts; ++part, out += kBlockBytes) {
+      const BlockSource<uint16_t> one{parts + part * kValues, kBlockSide, kBlockSide, kBlockSide};
+      pack_part<form>(one, out);
+    }
   }
 }
 

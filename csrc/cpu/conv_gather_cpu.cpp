@@ -77,22 +77,31 @@ Plan plan_of(const Gather& gather) {
   return plan;
 }
 
+POKEGAN_AVX512_INLINE void store_values(uint16_t* out, uint32_t mask, __m512 low, __m512 high) {
+  _mm512_mask_storeu_epi16(out, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+
+POKEGAN_AVX512_INLINE void store_values(float* out, uint32_t mask, __m512 low, __m512 high) {
+  _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), low);
+  _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16), high);
+}
+
 // Adds the bias, rounds, and writes the sums of `count` pixels of a row of `images` images.
-template <int kColumns>
+template <int kColumns, typename Value>
 POKEGAN_AVX512 void write_pixels(const float* sums, int64_t count, const float* bias,
                                  int64_t images, int64_t image_stride, int64_t channels,
-                                 int64_t pixel_stride, uint16_t* out) {
+                                 int64_t pixel_stride, Value* out) {
   const __m512 low_bias = bias != nullptr ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
   const __m512 high_bias = bias != nullptr ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
-  const __mmask32 mask = mask_of(channels);
+  const uint32_t mask = mask_of(channels);
   for (int64_t image = 0; image < images; ++image) {
     const float* row = sums + image / 16 * kColumns * 256 + image % 16 * 16;
-    uint16_t* place = out + image * image_stride;
+    Value* place = out + image * image_stride;
     for (int64_t x = 0; x < count; ++x, row += kSums, place += pixel_stride) {
       const __m512 low = _mm512_add_ps(_mm512_load_ps(row), low_bias);
       __m512 high = high_bias;
       if constexpr (kColumns == 2) high = _mm512_add_ps(_mm512_load_ps(row + 256), high_bias);
-      _mm512_mask_storeu_epi16(place, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+      store_values(place, mask, low, high);
     }
   }
 }
@@ -134,19 +143,30 @@ struct Job {
     const int64_t channels = std::min(kBlockSide, gather.channels - panel * kBlockSide);
     const int two_rows = images > 16 ? 1 : 0;
     const int two_columns = channels > 16 ? 1 : 0;
-    const Product product = kernels.product[two_rows][two_columns];
+    const Product product = kernels.product[gather.source.parts - 1][two_rows][two_columns];
     const char* weights = gather.weights + panel * gather.taps * pixel_bytes();
     for (int64_t x = span.begin; x < span.end; ++x) {
       Step steps[kMaxKernel * kMaxKernel];
-      const Run run{steps, steps_of(y, x, steps), gather.source.blocks(), kBlockBytes, kBlockBytes};
+      const Run run{steps, steps_of(y, x, steps), gather.source.blocks(),
+                    gather.source.block_bytes(), gather.source.block_bytes()};
       product(run, packed, weights, sums + (x - span.begin) * kSums, false);
     }
+    if (gather.source.parts == 1) {
+      write(panel, y, span, images, channels, static_cast<uint16_t*>(gather.out));
+    } else {
+      write(panel, y, span, images, channels, static_cast<float*>(gather.out));
+    }
+  }
+
+  template <typename Value>
+  void write(int64_t panel, int64_t y, Span span, int64_t images, int64_t channels,
+             Value* out) const {
     const int64_t width = gather.columns.size();
     const int64_t image_stride = gather.rows.size() * width * gather.channels;
-    const auto write = two_columns == 1 ? write_pixels<2> : write_pixels<1>;
+    const auto write = channels > 16 ? write_pixels<2, Value> : write_pixels<1, Value>;
     write(sums, span.size(), gather.bias != nullptr ? gather.bias + panel * kBlockSide : nullptr,
           images, image_stride, channels, gather.channels,
-          gather.out + image * image_stride + (y * width + span.begin) * gather.channels +
+          out + image * image_stride + (y * width + span.begin) * gather.channels +
               panel * kBlockSide);
   }
 

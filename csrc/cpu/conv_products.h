@@ -15,7 +15,7 @@ struct Gather {
   int64_t taps;          // 1 for patches
   const char* weights;   // [panel of 32 channels, tap, block of `source`] blocks
   const float* bias;     // padded to whole panels; or nullptr
-  uint16_t* out;         // [N, rows, columns, channels]
+  void* out;             // [N, rows, columns, channels], bfloat16 of one part, else float32
   int64_t channels;
 };
 

@@ -28,6 +28,9 @@ enum class Units : int64_t { kNone = 0, kAvx512 = 1, kAmx = 2 };
 // The widest units that this processor has and the system lets a process use.
 Units widest_units();
 
+// How many bfloat16 values a value is made of: 1, or 2 or 3 whose sum is a float32.
+constexpr int kMostParts = 3;
+
 // A left and a right block, by their distance from the operands' beginnings in bytes.
 struct Step {
   int64_t left;
@@ -44,12 +47,15 @@ struct Run {
 };
 
 // sums [rows, columns, 16, 16] (+)= left [rows tiles of 16] x right [columns tiles of 16]
+//
+// A value of several parts has as many blocks, one after the other, the largest parts first. Of
+// their products those are left out that are smaller than what the last part is rounded by.
 using Product = void (*)(const Run& run, const char* left, const char* right, float* sums,
                          bool add);
 
 // What a kind of units does. `begin` and `end` stand around a thread's products.
 struct Kernels {
-  Product product[2][2];  // by tiles of rows and tiles of columns, less one
+  Product product[kMostParts][2][2];  // by parts, tiles of rows and of columns, all less one
   void (*begin)();
   void (*end)();
 };

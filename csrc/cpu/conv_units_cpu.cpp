@@ -1,4 +1,5 @@
 // Finds the units, and multiplies with them.
+#include <array>
 #include <cstring>
 
 #include "conv_units.h"
@@ -63,12 +64,51 @@ POKEGAN_AMX void begin_amx() {
 
 POKEGAN_AMX void end_amx() { _tile_release(); }
 
+// Which parts of a left and a right value are multiplied, in an order in which each differs from
+// the one before in one operand alone.
+struct PartPair {
+  int left;
+  int right;
+};
+
+template <int kParts>
+constexpr std::array<PartPair, kParts*(kParts + 1) / 2> part_pairs() {
+  if constexpr (kParts == 1) return {{{0, 0}}};
+  if constexpr (kParts == 2) return {{{1, 0}, {0, 0}, {0, 1}}};
+  if constexpr (kParts == 3) return {{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 0}, {0, 2}}};
+}
+
+constexpr int kTileBytes = 1024;
+constexpr int kPartBytes = 2 * kTileBytes;
+
+// Adds the products of one pair of parts, then of those after it.
+template <int kParts, int kRows, int kColumns, int kPair = 0>
+__attribute__((target("amx-tile,amx-bf16,avx512f"), always_inline)) inline void add_products(
+    const char* a, const char* b) {
+  constexpr auto pairs = part_pairs<kParts>();
+  constexpr PartPair pair = pairs[kPair];
+  if constexpr (kPair == 0 || pair.left != pairs[kPair > 0 ? kPair - 1 : 0].left) {
+    _tile_loadd(4, a + kPartBytes * pair.left, 64);
+    if constexpr (kRows == 2) _tile_loadd(5, a + kPartBytes * pair.left + kTileBytes, 64);
+  }
+  if constexpr (kPair == 0 || pair.right != pairs[kPair > 0 ? kPair - 1 : 0].right) {
+    _tile_loadd(6, b + kPartBytes * pair.right, 64);
+    if constexpr (kColumns == 2) _tile_loadd(7, b + kPartBytes * pair.right + kTileBytes, 64);
+  }
+  _tile_dpbf16ps(0, 4, 6);
+  if constexpr (kColumns == 2) _tile_dpbf16ps(1, 4, 7);
+  if constexpr (kRows == 2) _tile_dpbf16ps(2, 5, 6);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_dpbf16ps(3, 5, 7);
+  if constexpr (kPair + 1 < static_cast<int>(pairs.size())) {
+    add_products<kParts, kRows, kColumns, kPair + 1>(a, b);
+  }
+}
+
 // Tiles 0 to 3 hold the sums, 4 and 5 are left operands, 6 and 7 right ones.
-template <int kRows, int kColumns>
+template <int kParts, int kRows, int kColumns>
 POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right, float* sums,
                              bool add) {
   constexpr int kTile = 256;
-  constexpr int kBytes = 1024;
   asm volatile("" ::: "memory");  // the tile loads do not say what they read
   if (add) {
     _tile_loadd(0, sums, 64);
@@ -85,14 +125,7 @@ POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right
     const char* a = left + run.steps[i].left;
     const char* b = right + run.steps[i].right;
     for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
-      _tile_loadd(4, a, 64);
-      _tile_loadd(6, b, 64);
-      if constexpr (kRows == 2) _tile_loadd(5, a + kBytes, 64);
-      if constexpr (kColumns == 2) _tile_loadd(7, b + kBytes, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      if constexpr (kColumns == 2) _tile_dpbf16ps(1, 4, 7);
-      if constexpr (kRows == 2) _tile_dpbf16ps(2, 5, 6);
-      if constexpr (kRows == 2 && kColumns == 2) _tile_dpbf16ps(3, 5, 7);
+      add_products<kParts, kRows, kColumns>(a, b);
     }
   }
   _tile_stored(0, sums, 64);
@@ -103,7 +136,7 @@ POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right
 }
 
 // Eight rows at a time: their sums, and what they are multiplied by, fit into the registers.
-template <int kRows, int kColumns>
+template <int kParts, int kRows, int kColumns>
 POKEGAN_AVX512 void product_avx512(const Run& run, const char* left, const char* right, float* sums,
                                    bool add) {
   constexpr int kHeld = 8;
@@ -121,20 +154,23 @@ POKEGAN_AVX512 void product_avx512(const Run& run, const char* left, const char*
       const char* a = left + run.steps[i].left + 64 * row;
       const char* b = right + run.steps[i].right;
       for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
-        for (int pair = 0; pair < 16; ++pair) {
-          __m512bh values[kColumns];
-#pragma GCC unroll 2
-          for (int c = 0; c < kColumns; ++c) {
-            values[c] = (__m512bh)_mm512_load_si512(b + 1024 * c + 64 * pair);
-          }
-#pragma GCC unroll 8
-          for (int r = 0; r < kHeld; ++r) {
-            int32_t word;
-            std::memcpy(&word, a + 64 * r + 4 * pair, sizeof(word));
-            const auto factor = (__m512bh)_mm512_set1_epi32(word);
+        for (const PartPair parts : part_pairs<kParts>()) {
+          for (int pair = 0; pair < 16; ++pair) {
+            __m512bh values[kColumns];
 #pragma GCC unroll 2
             for (int c = 0; c < kColumns; ++c) {
-              held[r][c] = _mm512_dpbf16_ps(held[r][c], factor, values[c]);
+              values[c] = (__m512bh)_mm512_load_si512(b + kPartBytes * parts.right +
+                                                      kTileBytes * c + 64 * pair);
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < kHeld; ++r) {
+              int32_t word;
+              std::memcpy(&word, a + kPartBytes * parts.left + 64 * r + 4 * pair, sizeof(word));
+              const auto factor = (__m512bh)_mm512_set1_epi32(word);
+#pragma GCC unroll 2
+              for (int c = 0; c < kColumns; ++c) {
+                held[r][c] = _mm512_dpbf16_ps(held[r][c], factor, values[c]);
+              }
             }
           }
         }
@@ -159,13 +195,20 @@ Units widest_units() {
 
 const Kernels& kernels_of(Units units) {
   static const Kernels amx = {
-      {{product_amx<1, 1>, product_amx<1, 2>}, {product_amx<2, 1>, product_amx<2, 2>}},
+      {{{product_amx<1, 1, 1>, product_amx<1, 1, 2>}, {product_amx<1, 2, 1>, product_amx<1, 2, 2>}},
+       {{product_amx<2, 1, 1>, product_amx<2, 1, 2>}, {product_amx<2, 2, 1>, product_amx<2, 2, 2>}},
+       {{product_amx<3, 1, 1>, product_amx<3, 1, 2>},
+        {product_amx<3, 2, 1>, product_amx<3, 2, 2>}}},
       begin_amx,
       end_amx};
-  static const Kernels avx512 = {
-      {{product_avx512<1, 1>, product_avx512<1, 2>}, {product_avx512<2, 1>, product_avx512<2, 2>}},
-      nothing,
-      nothing};
+  static const Kernels avx512 = {{{{product_avx512<1, 1, 1>, product_avx512<1, 1, 2>},
+                                   {product_avx512<1, 2, 1>, product_avx512<1, 2, 2>}},
+                                  {{product_avx512<2, 1, 1>, product_avx512<2, 1, 2>},
+                                   {product_avx512<2, 2, 1>, product_avx512<2, 2, 2>}},
+                                  {{product_avx512<3, 1, 1>, product_avx512<3, 1, 2>},
+                                   {product_avx512<3, 2, 1>, product_avx512<3, 2, 2>}}},
+                                 nothing,
+                                 nothing};
   return units == Units::kAmx ? amx : avx512;
 }
 

@@ -175,8 +175,9 @@ struct PartialProducts {
         sums == nullptr
             ? local
             : sums + ((place * sizes.x.blocks() + x_block) * sizes.y.blocks() + y_block) * 4 * 256;
-    kernels.product[rows > 16 ? 1 : 0][columns > 16 ? 1 : 0](
-        run, packed.y + y_block * kBlockBytes, packed.x + x_block * kBlockBytes, total, !first);
+    kernels.product[sizes.x.parts - 1][rows > 16 ? 1 : 0][columns > 16 ? 1 : 0](
+        run, packed.y + y_block * sizes.y.block_bytes(), packed.x + x_block * sizes.x.block_bytes(),
+        total, !first);
     if (last) write(total, rows, columns, place, x_block, y_block);
   }
 

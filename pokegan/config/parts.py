@@ -267,7 +267,8 @@ class TrainingConfig:
         "auto",
         "--precision",
         "arithmetic of the networks; auto: bf16 where the processor multiplies it fast; tf32: "
-        "float32 whose products a CUDA GPU rounds to 10 bits",
+        "float32 whose products a CUDA GPU rounds to 10 bits, and whose convolutions a CPU with "
+        "AMX computes with 16",
         choices=("auto", "fp32", "tf32", "bf16"),
     )
     compile: str = setting(

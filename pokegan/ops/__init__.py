@@ -10,7 +10,13 @@ from pokegan.ops.batch_norm_act import (
     batch_norm_act_sums,
     batch_norm_moments,
 )
-from pokegan.ops.conv import conv2d_bf16, conv_transpose2d_bf16, conv_units
+from pokegan.ops.conv import (
+    conv2d_bf16,
+    conv2d_split,
+    conv_transpose2d_bf16,
+    conv_transpose2d_split,
+    conv_units,
+)
 from pokegan.ops.conv_choice import conv2d, conv_transpose2d
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.dropout import dropout
@@ -27,8 +33,10 @@ __all__ = [
     "batch_norm_moments",
     "conv2d",
     "conv2d_bf16",
+    "conv2d_split",
     "conv_transpose2d",
     "conv_transpose2d_bf16",
+    "conv_transpose2d_split",
     "conv_units",
     "diff_augment",
     "dropout",

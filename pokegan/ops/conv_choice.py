@@ -1,9 +1,10 @@
 """The convolution that a layer uses: ours or PyTorch's, whichever is faster for its shape.
 
-Ours needs bfloat16 arithmetic on a processor with AMX or AVX512-BF16. Where it can be used, both
-are timed once for each shape and count of threads, forward and backward, and the outcome is kept in
-the cache folder and in checkpoints, so that a run that is continued uses what it has used before.
-`POKEGAN_CONV=own` and `POKEGAN_CONV=stock` decide without timing.
+Ours needs a processor with AMX or AVX512-BF16 and arithmetic in bfloat16; or in float32, with AMX,
+where `split_products` allows it. Where it can be used, both are timed once for each shape and count
+of threads, forward and backward, and the outcome is kept in the cache folder and in checkpoints, so
+that a run that is continued uses what it has used before. `POKEGAN_CONV=own` and
+`POKEGAN_CONV=stock` decide without timing.
 """
 
 import contextlib
@@ -22,7 +23,15 @@ from torch import Tensor
 
 from pokegan.errors import ConfigError
 from pokegan.files import write_text
-from pokegan.ops.conv import MAX_KERNEL, conv2d_bf16, conv_transpose2d_bf16, conv_units
+from pokegan.ops.conv import (
+    MAX_KERNEL,
+    PARTS,
+    conv2d_bf16,
+    conv2d_split,
+    conv_transpose2d_bf16,
+    conv_transpose2d_split,
+    conv_units,
+)
 
 CHOICES = ("auto", "own", "stock")
 _FILE = "convolutions.json"
@@ -45,10 +54,11 @@ class Case(NamedTuple):
     stride: int
     padding: int
     output_padding: tuple[int, int] = (0, 0)
+    split: bool = False  # float32 by split products; else bfloat16
 
     def __str__(self) -> str:
         """One line, the key in the cache."""
-        name = "conv_transpose2d" if self.transposed else "conv2d"
+        name = ("conv_transpose2d" if self.transposed else "conv2d") + "_split" * self.split
         more = "" if self.output_padding == (0, 0) else f" output_padding {self.output_padding}"
         return (
             f"{name} {self.batch}x{self.inputs}x{self.height}x{self.width} to {self.outputs}, "
@@ -60,6 +70,8 @@ class Case(NamedTuple):
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """`F.conv2d`, by our operator where that is faster; shapes and autocast as there."""
     if _can_be_own(input, weight) and uses_own(_case(False, input, weight, stride, padding)):
+        if _is_split(input):
+            return conv2d_split(input, weight, bias, stride, padding)
         return conv2d_bf16(input.to(torch.bfloat16), weight, bias, stride, padding)
     return F.conv2d(input, weight, bias, stride, padding)
 
@@ -78,10 +90,30 @@ def conv_transpose2d(
         and max(output_padding) < stride
         and uses_own(_case(True, input, weight, stride, padding, output_padding))
     ):
+        if _is_split(input):
+            return conv_transpose2d_split(input, weight, bias, stride, padding, output_padding)
         return conv_transpose2d_bf16(
             input.to(torch.bfloat16), weight, bias, stride, padding, output_padding
         )
     return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding)
+
+
+class split_products:  # noqa: N801  (a context manager, named as torch names its own)
+    """Inside, and if `allowed`, convolutions of float32 may be computed by split products.
+
+    Without AMX, and where PyTorch's are faster, they are PyTorch's.
+    """
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+
+    def __enter__(self) -> None:
+        global _split_allowed
+        self.before, _split_allowed = _split_allowed, self.allowed
+
+    def __exit__(self, *_: object) -> None:
+        global _split_allowed
+        _split_allowed = self.before
 
 
 def uses_own(case: Case) -> bool:
@@ -158,6 +190,7 @@ def measure(case: Case) -> float:
     return ratio
 
 
+_split_allowed = False
 _known: dict[tuple[Case, int], bool] = {}
 _decided: dict[str, bool] = {}
 
@@ -168,6 +201,8 @@ def _can_be_own(input: Tensor, weight: Tensor) -> bool:
         return False
     if torch.is_autocast_enabled("cpu"):
         wanted = torch.get_autocast_dtype("cpu") == torch.bfloat16 and input.dtype in _DTYPES
+    elif _is_split(input):
+        wanted = _split_allowed and weight.dtype == torch.float32 and conv_units() == "AMX"
     else:
         wanted = input.dtype == torch.bfloat16 and weight.dtype == torch.bfloat16
     return (
@@ -177,6 +212,10 @@ def _can_be_own(input: Tensor, weight: Tensor) -> bool:
         and input.numel() > 0
         and max(weight.shape[2:]) <= MAX_KERNEL
     )
+
+
+def _is_split(input: Tensor) -> bool:
+    return input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _case(
@@ -191,7 +230,7 @@ def _case(
     kernel_height, kernel_width = weight.shape[2:]
     outputs = weight.shape[1 if transposed else 0]
     sizes = (batch, inputs, height, width, outputs, kernel_height, kernel_width)
-    return Case(transposed, *sizes, stride, padding, output_padding)
+    return Case(transposed, *sizes, stride, padding, output_padding, _is_split(input))
 
 
 def _recall_or_measure(case: Case) -> float:
@@ -210,18 +249,23 @@ def _recall_or_measure(case: Case) -> float:
 def _contenders(case: Case) -> tuple[Callable[[], object], Callable[[], object]]:
     """Ours and PyTorch's: forward and both gradients, on ones, which need no random numbers."""
     ends = (case.inputs, case.outputs) if case.transposed else (case.outputs, case.inputs)
-    weight = _ones(*ends, case.kernel_height, case.kernel_width).float()
-    maps = _ones(case.batch, case.inputs, case.height, case.width)
+    dtype = torch.float32 if case.split else torch.bfloat16
+    weight = _ones(torch.float32, *ends, case.kernel_height, case.kernel_width)
+    maps = _ones(dtype, case.batch, case.inputs, case.height, case.width)
     numbers = (case.stride, case.padding)
     ops = torch.ops.pokegan
+    last: tuple[int, ...] = (PARTS,) if case.split else ()
+    convolve, transpose, to_weight = (
+        (ops.conv2d_split, ops.conv_transpose2d_split, ops.conv2d_weight_split)
+        if case.split
+        else (ops.conv2d_bf16, ops.conv_transpose2d_bf16, ops.conv2d_weight_bf16)
+    )
     kernel = list(weight.shape[2:])
     more = list(case.output_padding)
     if case.transposed:
-        other = torch.ones_like(
-            conv_transpose2d_bf16(maps, weight, None, *numbers, case.output_padding)
-        )
+        other = torch.ones_like(transpose(maps, weight, None, *numbers, more, *last))
     else:
-        other = torch.ones_like(conv2d_bf16(maps, weight, None, *numbers))
+        other = torch.ones_like(convolve(maps, weight, None, *numbers, *last))
         more = [
             size - ((small - 1) * case.stride - 2 * case.padding + side)
             for size, small, side in zip(maps.shape[2:], other.shape[2:], kernel, strict=True)
@@ -229,27 +273,26 @@ def _contenders(case: Case) -> tuple[Callable[[], object], Callable[[], object]]
     large, small = (other, maps) if case.transposed else (maps, other)
 
     def ours() -> None:
-        ops.conv2d_bf16(large, weight, None, *numbers)
-        ops.conv_transpose2d_bf16(small, weight, None, *numbers, more)
-        ops.conv2d_weight_bf16(large, small, kernel, *numbers, torch.float32)
+        convolve(large, weight, None, *numbers, *last)
+        transpose(small, weight, None, *numbers, more, *last)
+        to_weight(large, small, kernel, *numbers, *(last or (torch.float32,)))
 
     stride, padding = [case.stride] * 2, [case.padding] * 2
 
     def stock() -> None:
-        narrow = weight.bfloat16()
+        own = weight.to(dtype)
         shape = (stride, padding, [1, 1], case.transposed, list(case.output_padding), 1)
-        torch.ops.aten.convolution(maps, narrow, None, *shape)
-        _, wide, _ = torch.ops.aten.convolution_backward(
-            other, maps, narrow, None, *shape, [True, True, False]
+        torch.ops.aten.convolution(maps, own, None, *shape)
+        _, gradient, _ = torch.ops.aten.convolution_backward(
+            other, maps, own, None, *shape, [True, True, False]
         )
-        wide.float()
+        gradient.float()
 
     return ours, stock
 
 
-def _ones(*shape: int) -> Tensor:
-    ones = torch.ones(shape, dtype=torch.bfloat16)
-    return ones.contiguous(memory_format=torch.channels_last)
+def _ones(dtype: torch.dtype, *shape: int) -> Tensor:
+    return torch.ones(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -130,9 +130,10 @@ def build(
     phases = build_phases(config, networks, packed.background, adaptive, peers)
     reduce = peers.reduce if peers is not None else None
     autocast = dtype == torch.bfloat16
+    split = autocast or config.training.precision == "tf32"
     step = build_step(
         config.training.compile,
-        StepParts(networks, optimizers, phases, device, autocast, used, adaptive, reduce),
+        StepParts(networks, optimizers, phases, device, autocast, used, adaptive, reduce, split),
     )
     side = size or config.data.size
     source, loader = build_source(config, packed, device, dtype, side)

@@ -54,7 +54,7 @@ def _operators() -> list[str]:
 
 
 def _convolutions() -> str:
-    """Say who computes the convolutions of bfloat16 on the CPU."""
+    """Say who computes the convolutions on the CPU, but for those of --precision fp32."""
     if conv_units() == "none":
         return "PyTorch's (ours need AMX or AVX512-BF16, and compiled operators)"
     if mode() != "auto":

@@ -6,6 +6,7 @@ import sys
 import torch
 
 from pokegan.errors import ConfigError
+from pokegan.ops import conv_units
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,7 +26,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of the networks' arithmetic for `auto`, `fp32`, `tf32` or `bf16`.
 
     `auto` is bfloat16 where the processor has units for it: AMX or AVX512-BF16, or a GPU of
-    compute capability 8.0 and later. `tf32` is float32 with `allow_tf32`.
+    compute capability 8.0 and later. `tf32` is float32 with `allow_tf32`, or on a processor with
+    `split_products`.
     """
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
@@ -42,8 +44,13 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def has_tf32(device: torch.device) -> bool:
-    """Return whether `device` has units for TF32: a GPU of compute capability 8.0 and later."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    """Return whether `device` multiplies float32 faster where it need not do so exactly.
+
+    A GPU of compute capability 8.0 and later does, in TF32; a processor with AMX by split products.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return conv_units() == "AMX"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -220,8 +220,9 @@ def _introduction(trainer: Trainer, packed: PictureSet, scaling: str) -> list[st
     device = parts.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     units = f" ({bfloat16_units()})" if device.type == "cpu" and bfloat16_units() else ""
-    fp32 = "tf32" if config.training.precision == "tf32" and has_tf32(device) else "fp32"
-    precision = "bf16" + units if parts.dtype == torch.bfloat16 else fp32
+    tf32 = config.training.precision == "tf32" and has_tf32(device)
+    half = parts.dtype == torch.bfloat16
+    precision = ("bf16" if half else "tf32") + units if half or tf32 else "fp32"
     counts = [
         f"{name.replace('_', ' ')} {_parameters(network):,} parameters"
         for name, network in parts.networks.items()
@@ -276,7 +277,10 @@ def _settled(config: RunConfig, ranks: int, say: Say) -> RunConfig:
     device = choose_device(config.training.device)
     precision = config.training.precision
     if precision == "tf32" and not has_tf32(device):
-        say("note      --precision tf32 needs a CUDA GPU of compute capability 8.0; using fp32")
+        say(
+            "note      --precision tf32 needs a CUDA GPU of compute capability 8.0, or a CPU with "
+            "AMX; using fp32"
+        )
     if precision == "auto":
         dtype = choose_precision(precision, device)
         precision = "bf16" if dtype == torch.bfloat16 else "fp32"

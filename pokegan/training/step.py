@@ -15,6 +15,7 @@ from pokegan.augment import AdaptiveAugment
 from pokegan.monitor.spans import span
 from pokegan.networks.noise import CountedNoise
 from pokegan.objectives.phases import Phase, StepInput
+from pokegan.ops.conv_choice import split_products
 
 Reduce = Callable[[str, Sequence[Tensor]], None]
 
@@ -34,6 +35,7 @@ class StepParts:
         reduce: makes gradients the mean over all ranks, in place: called for every network that a
             phase updates, after its backward pass and before its update, with the network's name
             and those of its parameters' gradients that there are, in the parameters' order.
+        split: let convolutions of float32 be computed by `split_products`.
     """
 
     networks: Mapping[str, nn.Module]
@@ -44,6 +46,7 @@ class StepParts:
     noise: Sequence[CountedNoise] = ()
     adaptive: AdaptiveAugment | None = None
     reduce: Reduce | None = None
+    split: bool = False
 
 
 class StepRefusedError(Exception):
@@ -128,10 +131,8 @@ class EagerStep:
     ) -> Mapping[str, Tensor]:
         parts = self.parts
         with _frozen(parts.networks[name] for name in phase.frozen):
-            with (
-                span("loss"),
-                torch.autocast(parts.device.type, torch.bfloat16, enabled=parts.autocast),
-            ):
+            autocast = torch.autocast(parts.device.type, torch.bfloat16, enabled=parts.autocast)
+            with span("loss"), autocast, split_products(parts.split):
                 result = phase.loss(inputs)
             with span("backward"):
                 result.loss.backward()  # type: ignore[no-untyped-call]  # torch's

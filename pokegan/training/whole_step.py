@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
 from pokegan.objectives.phases import Phase, StepInput
+from pokegan.ops.conv_choice import split_products
 from pokegan.training.adam_update import AdamUpdate
 from pokegan.training.step import GradientObserver, Reduce, StepParts, clip
 
@@ -38,6 +39,7 @@ class WholeStep:
         self.networks = parts.networks
         self.phases = parts.phases
         self.autocast = parts.autocast
+        self.split = parts.split
         self.device = parts.device
         self.noise = parts.noise
         self.adaptive = parts.adaptive
@@ -113,7 +115,8 @@ class WholeStep:
     def _run_phase(
         self, phase: Phase, inputs: StepInput, gradients: list[Gradients]
     ) -> Mapping[str, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+        with autocast, split_products(self.split):
             result = phase.loss(inputs)
         parameters = [p for name in phase.updates for p in self.updates[name].parameters]
         found: Gradients = list(torch.autograd.grad(result.loss, parameters, allow_unused=True))

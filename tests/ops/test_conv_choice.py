@@ -7,10 +7,27 @@ import torch
 import torch.nn.functional as F
 
 from pokegan.errors import ConfigError
-from pokegan.ops import conv2d, conv2d_bf16, conv_choice, conv_transpose2d, conv_units
-from pokegan.ops.conv_choice import Case, choices, keep_to, measure, measured, uses_own
+from pokegan.ops import (
+    conv2d,
+    conv2d_bf16,
+    conv2d_split,
+    conv_choice,
+    conv_transpose2d,
+    conv_transpose2d_split,
+    conv_units,
+)
+from pokegan.ops.conv_choice import (
+    Case,
+    choices,
+    keep_to,
+    measure,
+    measured,
+    split_products,
+    uses_own,
+)
 
 needs_kernels = pytest.mark.skipif(conv_units() == "none", reason="no bfloat16 units")
+needs_amx = pytest.mark.skipif(conv_units() != "AMX", reason="no AMX")
 CASE = Case(False, 16, 8, 8, 8, 16, 4, 4, 2, 1)
 
 
@@ -73,10 +90,65 @@ def test_float32_is_always_pytorchs(monkeypatch, name) -> None:
     assert measured() == {}
 
 
+@needs_amx
+@pytest.mark.parametrize("name", ["auto", "own"])
+def test_float32_is_split_where_that_is_allowed(monkeypatch, name) -> None:
+    choose(monkeypatch, name)
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    x, w, b = layer()
+    y = torch.randn(16, 12, 4, 4)
+    with split_products(True):
+        assert torch.equal(conv2d(x, w, b, 2, 1), conv2d_split(x, w, b, 2, 1))
+        found = conv_transpose2d(y, w, None, 2, 1, (1, 0))
+        assert torch.equal(found, conv_transpose2d_split(y, w, None, 2, 1, (1, 0)))
+        with split_products(False):
+            assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert conv2d(x, w, b, 2, 1).dtype == torch.bfloat16
+        wide = [one.double() for one in (x, w, b)]
+        assert torch.equal(conv2d(*wide, 2, 1), F.conv2d(*wide, 2, 1))
+    assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+
+
+@needs_amx
+def test_not_split_where_that_is_slower(monkeypatch) -> None:
+    monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5 if case.split else 2.0)
+    x, w, b = layer()
+    with split_products(True):
+        assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = conv2d(x, w, b, 2, 1)
+    assert torch.equal(found, conv2d_bf16(x.bfloat16(), w, b, 2, 1))
+    assert sorted(choices().values()) == [False, True]  # one for each arithmetic
+
+
+def test_not_split_without_amx(monkeypatch) -> None:
+    monkeypatch.setattr(conv_choice, "conv_units", lambda: "AVX512-BF16")
+    x, w, b = layer()
+    with split_products(True):
+        assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+
+
+@needs_amx
+def test_split_inside_a_compiled_function() -> None:
+    x, w, b = layer()
+
+    def run(x):
+        with split_products(True):
+            inside = conv2d(x, w, b, 2, 1)
+        return inside, conv2d(x, w, b, 2, 1)
+
+    inside, outside = torch.compile(run, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(inside, conv2d_split(x, w, b, 2, 1))
+    assert torch.equal(outside, F.conv2d(x, w, b, 2, 1))
+
+
 def test_forced_to_pytorchs(monkeypatch) -> None:
     choose(monkeypatch, "stock")
     x, w, b = layer()
     with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
+    with split_products(True):
         assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
 
 
@@ -102,8 +174,9 @@ def test_another_word_is_refused(monkeypatch) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("transposed", [False, True])
-def test_both_are_timed(transposed) -> None:
-    case = Case(transposed, 2, 5, 6, 7, 3, 3, 4, 2, 1, (1, 0) if transposed else (0, 0))
+@pytest.mark.parametrize("split", [False, True])
+def test_both_are_timed(transposed, split) -> None:
+    case = Case(transposed, 2, 5, 6, 7, 3, 3, 4, 2, 1, (1, 0) if transposed else (0, 0), split)
     before = torch.get_rng_state()
     assert 0 < measure(case) < float("inf")
     assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,173 @@
+"""Shapes and gradients of the convolution's operators, of which there are two families.
+
+`*_bf16` take bfloat16 maps, `*_split` float32 ones. A convolution makes y of x and w, a transposed
+one x of y and w, and the gradient by the weight w of x and y. All three are bilinear and each is
+the gradient of the others, so they may be differentiated as often as wanted.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_ops = torch.ops.pokegan
+Numbers = tuple[Any, ...]
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return the tensor as the operators want it; those that have not 4 dimensions, as they are."""
+    if tensor.dim() != 4:
+        return tensor  # the operator says what is wrong
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+class Family(NamedTuple):
+    """Operators of one arithmetic.
+
+    `last` are the last arguments of both convolutions: (units,) of `_bf16`, (parts, units) of
+    `_split`; the gradient by the weight takes the weight's dtype as well, where there is a choice.
+    """
+
+    name: str
+
+    def operator(self, operation: str) -> Any:
+        """Return `conv2d`, `conv_transpose2d` or `conv2d_weight` of this family."""
+        return getattr(_ops, f"{operation}_{self.name}")
+
+    def convolve(self, x: Tensor, w: Tensor, stride: int, padding: int, last: Numbers) -> Tensor:
+        """Return y of x and w."""
+        y: Tensor = self.operator("conv2d")(x, w, None, stride, padding, *last)
+        return y
+
+    def transpose(
+        self, y: Tensor, w: Tensor, like: Tensor, stride: int, padding: int, last: Numbers
+    ) -> Tensor:
+        """Return x of y and w, of the size of `like`."""
+        more = [
+            like.shape[axis] - ((y.shape[axis] - 1) * stride - 2 * padding + w.shape[axis])
+            for axis in (2, 3)
+        ]
+        x: Tensor = self.operator("conv_transpose2d")(y, w, None, stride, padding, more, *last)
+        return x
+
+    def weight(
+        self, x: Tensor, y: Tensor, like: Tensor, stride: int, padding: int, last: Numbers
+    ) -> Tensor:
+        """Return w of x and y, of the shape and dtype of `like`."""
+        dtype = (like.dtype,) if self.name == "bf16" else ()
+        kernel = like.shape[2:]
+        w: Tensor = self.operator("conv2d_weight")(x, y, kernel, stride, padding, *dtype, *last)
+        return w
+
+
+def register(name: str) -> None:
+    """Give the operators of a family their fakes and gradients."""
+    family = Family(name)
+    for operation, fake, setup, backward in (
+        ("conv2d", _fake_conv, _setup, _backward),
+        ("conv_transpose2d", _fake_transposed, _setup, _backward_of_transposed),
+        ("conv2d_weight", _fake_weight, _setup_weight, _backward_of_weight),
+    ):
+        operator = f"pokegan::{operation}_{name}"
+        torch.library.register_fake(operator, fake)
+        torch.library.register_autograd(operator, _of(family, backward), setup_context=setup)
+
+
+def _of(family: Family, backward: Any) -> Any:
+    def run(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        first: tuple[Tensor | None, ...] = backward(family, ctx, channels_last(gradient))
+        return first + (None,) * (len(ctx.needs_input_grad) - len(first))
+
+    return run
+
+
+def _empty(like: Tensor, n: int, c: int, h: int, w: int, dtype: torch.dtype) -> Tensor:
+    return like.new_empty_strided((n, c, h, w), (h * w * c, 1, w * c, c), dtype=dtype)
+
+
+def _fake_conv(
+    input: Tensor, weight: Tensor, bias: Any, stride: int, padding: int, *last: Any
+) -> Tensor:
+    height, width = (
+        (input.shape[axis] + 2 * padding - weight.shape[axis]) // stride + 1 for axis in (2, 3)
+    )
+    return _empty(input, input.shape[0], weight.shape[0], height, width, input.dtype)
+
+
+def _fake_transposed(
+    input: Tensor,
+    weight: Tensor,
+    bias: Any,
+    stride: int,
+    padding: int,
+    output_padding: list[int],
+    *last: Any,
+) -> Tensor:
+    height, width = (
+        (input.shape[axis] - 1) * stride - 2 * padding + weight.shape[axis] + more
+        for axis, more in zip((2, 3), output_padding, strict=True)
+    )
+    return _empty(input, input.shape[0], weight.shape[1], height, width, input.dtype)
+
+
+def _fake_weight(
+    large: Tensor, small: Tensor, kernel: list[int], stride: int, padding: int, *last: Any
+) -> Tensor:
+    dtype = last[0] if large.dtype == torch.bfloat16 else torch.float32
+    return _empty(large, small.shape[1], large.shape[1], kernel[0], kernel[1], dtype)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, bias, ctx.stride, ctx.padding, *last = inputs
+    ctx.last = tuple(last[1:] if isinstance(last[0], list | tuple) else last)  # no output_padding
+    ctx.save_for_backward(input, weight)
+    ctx.bias_dtype = None if bias is None else bias.dtype
+
+
+def _backward(family: Family, ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    numbers = (ctx.stride, ctx.padding, ctx.last)
+    to_input = to_weight = to_bias = None
+    if ctx.needs_input_grad[0]:
+        to_input = family.transpose(gradient, weight, input, *numbers)
+    if ctx.needs_input_grad[1]:
+        to_weight = family.weight(input, gradient, weight, *numbers)
+    if ctx.needs_input_grad[2]:
+        to_bias = _bias_gradient(gradient, ctx.bias_dtype)
+    return to_input, to_weight, to_bias
+
+
+def _backward_of_transposed(
+    family: Family, ctx: Any, gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    input, weight = ctx.saved_tensors
+    numbers = (ctx.stride, ctx.padding, ctx.last)
+    to_input = to_weight = to_bias = None
+    if ctx.needs_input_grad[0]:
+        to_input = family.convolve(gradient, weight, *numbers)
+    if ctx.needs_input_grad[1]:
+        to_weight = family.weight(gradient, input, weight, *numbers)
+    if ctx.needs_input_grad[2]:
+        to_bias = _bias_gradient(gradient, ctx.bias_dtype)
+    return to_input, to_weight, to_bias
+
+
+def _setup_weight(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    large, small, _, ctx.stride, ctx.padding, *last = inputs
+    ctx.last = tuple(last[1:] if large.dtype == torch.bfloat16 else last)  # no dtype
+    ctx.save_for_backward(large, small)
+
+
+def _backward_of_weight(family: Family, ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    large, small = ctx.saved_tensors
+    numbers = (ctx.stride, ctx.padding, ctx.last)
+    to_large = to_small = None
+    if ctx.needs_input_grad[0]:
+        to_large = family.transpose(small, gradient, large, *numbers)
+    if ctx.needs_input_grad[1]:
+        to_small = family.convolve(large, gradient, *numbers)
+    return to_large, to_small
+
+
+def _bias_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    return gradient.sum((0, 2, 3), dtype=torch.float32).to(dtype)
