@@ -19,6 +19,7 @@ from pokegan.training.generator import load
 
 TINY = [
     *("--size", "16", "--batch", "8", "--precision", "fp32", "--samples", "4", "--ema-kimg", "0.1"),
+    "--no-plots",
     *("--generator-option", "channels=[16, 8]", "--discriminator-option", "channels=[8, 16]"),
 ]
 MEASURED = [
