@@ -85,7 +85,7 @@ def demangled(names: list[str]) -> list[str]:
 
 def _short(name: str) -> str:
     name = name.replace("(anonymous namespace)", "")
-    name = re.sub(r"\((bool|int|unsigned int)\)|^void ", "", name)
+    name = re.sub(r"\((bool|int|unsigned int|[\w:]+::\w+)\)|^void ", "", name)
     name = re.sub(r"[\w:]*::", "", name)
     return re.sub(r">?\(.*", lambda end: ">" if end[0].startswith(">") else "", name)
 

@@ -73,6 +73,7 @@ class _Noise(nn.Module):
         self.counted: CountedNoise | None = None
 
     def _normal(self, like: Tensor) -> Tensor:
+        """Return N(0, 1) of the shape of `like`, float32, which the caller may change."""
         if self.counted is None:
             return torch.randn_like(like, dtype=torch.float32)
         return _shaped(self.counted.normal(like.shape[0], like[0].numel()), like)
@@ -128,7 +129,7 @@ class GaussianNoise(_Noise):
         """[N, ...] to the same."""
         if not self.training or self.sigma == 0:
             return values
-        return values + (self.sigma * self._normal(values)).to(values.dtype)
+        return values + self._normal(values).mul_(self.sigma).to(values.dtype)
 
     def extra_repr(self) -> str:
         """Return what `print` shows."""
@@ -142,7 +143,7 @@ class MultiplicativeNoise(GaussianNoise):
         """[N, ...] to the same."""
         if not self.training or self.sigma == 0:
             return values
-        return values * (1 + self.sigma * self._normal(values)).to(values.dtype)
+        return values * self._normal(values).mul_(self.sigma).add_(1).to(values.dtype)
 
 
 def attach(network: nn.Module, counted: CountedNoise | None) -> int:
