@@ -152,6 +152,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "epochs": 50,
         "latent": (128, "normal"),
         "adam": optimizer(1e-4, DCGAN),
+        "init": "pytorch",
         "share_fakes": False,
     },
     "pokegan-dcgan": POKEGAN,
@@ -232,6 +233,7 @@ def test_dcgan_deep_with_noise_differs_from_dcgan_deep_in_what_holds_its_discrim
     changed = {name: noisy[name] for name in noisy if noisy[name] != plain.get(name)}
     assert changed == {
         "batch": 16,
+        "init": "normal",
         "adam": optimizer(4e-4, DCGAN),
         "discriminator_adam": optimizer(1e-4, DCGAN),
         "labels": ((0.85, 0.95), (0.05, 0.15), 0.0),
