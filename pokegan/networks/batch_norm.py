@@ -60,8 +60,10 @@ class _SharedBatchNorm(_BatchNorm):
         self.num_batches_tracked.add_(1)
         weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
         unbiased = variance * (count / max(count - 1, 1))
-        self.running_mean.lerp_(mean.to(self.running_mean), weight)
-        self.running_var.lerp_(unbiased.to(self.running_var), weight)
+        # By `data`, as PyTorch's kernels do: autograd minds no change of what an earlier call
+        # of the same norm, computed by PyTorch, has kept.
+        self.running_mean.data.lerp_(mean.to(self.running_mean), weight)
+        self.running_var.data.lerp_(unbiased.to(self.running_var), weight)
 
 
 class Sequential(nn.Sequential):

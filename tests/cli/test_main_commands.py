@@ -233,18 +233,26 @@ def test_a_signal_ends_in_a_checkpoint(
 
 
 def test_the_reference_operators_train_the_same(packed_folder: Path, tmp_path: Path) -> None:
-    weights = []
+    """But for rounding: batch norms sum in another order, and Adam amplifies it."""
+    length = ["--steps", "4", "--log-every", "1"]
+    losses = []
     for choice in ("auto", "reference"):
         out = tmp_path / choice
         process = start(
-            ["train", "--data", str(packed_folder), *TINY, "--steps", "3", "--out", str(out)],
+            ["train", "--data", str(packed_folder), *TINY, *length, "--out", str(out)],
             POKEGAN_OPS=choice,
         )
         told, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert (choice == "reference") == ("reference (POKEGAN_OPS=reference)" in told)
-        weights.append((out / "generator.safetensors").read_bytes())
-    assert weights[0] == weights[1]
+        lines = (out / "stats.jsonl").read_text().splitlines()
+        losses.append([value for line in lines for value in _losses(json.loads(line))])
+    assert len(losses[0]) == 8
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def _losses(record: dict[str, float]) -> list[float]:
+    return [record["loss/discriminator"], record["loss/generator"]]
 
 
 def test_help_and_recipe_names_need_no_torch() -> None:

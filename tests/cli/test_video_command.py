@@ -60,7 +60,8 @@ def test_a_walk_of_a_trained_generator_loops_without_a_jump(
     folder = tmp_path / "run"
     small = ["--size", "16", "--batch", "8", "--samples", "4", "--precision", "fp32"]
     channels = ["--generator-option", "channels=[16, 8]", "--discriminator-option", "channels=[8]"]
-    options = [*small, *channels, "--steps", "40", "--latent", latent, "--no-plots"]
+    length = ["--steps", "80", "--lr", "0.004", "--no-plots"]  # enough to have pictures that move
+    options = [*small, *channels, *length, "--latent", latent]
     assert main(["train", "--data", str(packed_folder), "--out", str(folder), *options]) == 0
     out = tmp_path / "walk.webp"
     choice = ["--kind", "walk", "--seconds", "2", "--fps", "20", "-n", "9", "--out", str(out)]

@@ -37,7 +37,7 @@ class Fuzzed:
         manifest: of the set that was made of them.
         seconds: that the whole took.
         slowest: seconds by the clock that one picture took in a worker, and its name.
-        peak: bytes resident in the largest process, main or worker.
+        peak: bytes resident in the largest process, main (what it held before left out) or worker.
         peak_sum: bytes resident in all processes together.
     """
 
@@ -103,16 +103,21 @@ def _timed(folder: Path) -> Iterator[tuple[float, str]]:
 
 
 class _Memory(threading.Thread):
-    """Watches what this process and its children hold in memory, 50 times a second (Linux)."""
+    """Watches what this process and its children hold in memory, 50 times a second (Linux).
+
+    Of this process what it held before does not count: it may have done much else.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
+        self._before = _resident("self")
         self.peak = self.peak_sum = 0
         self._ended = threading.Event()
 
     def run(self) -> None:
         while not self._ended.wait(0.02):
-            sizes = [_resident(process) for process in ("self", *_children())]
+            own = _resident("self") - self._before
+            sizes = [own, *(_resident(process) for process in _children())]
             self.peak = max(self.peak, *sizes)
             self.peak_sum = max(self.peak_sum, sum(sizes))
 
