@@ -129,8 +129,8 @@ def dcgan_fc_128() -> RunConfig:
 def dcgan_deep() -> RunConfig:
     """Pokemon generator GAN: DCGAN at 128 px with a discriminator of 44 million parameters.
 
-    Its project set no initialisation: layers start as PyTorch makes them. Drawn with DCGAN's
-    deviation of 0.02 so wide a discriminator wins for long. Hard labels let it win at first either
+    Its project names no initialisation: layers start as PyTorch makes them. Drawn with DCGAN's
+    deviation of 0.02 so wide a discriminator won for longer. Hard labels let it win at first either
     way; `dcgan-deep-noise` learns sooner.
     """
     adam = OptimizerConfig(lr=1e-4, beta1=0.5, beta2=0.999)
