@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
+
+from pokegan.data.thread_pool import Call, ThreadPool
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ class Ahead(Generic[T]):
         self._load = load
         self._stride = stride
         self._depth = depth
-        self._thread = ThreadPoolExecutor(1, "pokegan-ahead", initializer=prepare_thread)
-        self._pending: deque[tuple[int, int, Future[T]]] = deque()
+        self._thread = ThreadPool(1, prepare_thread)
+        self._pending: deque[tuple[int, int, Call[T]]] = deque()
 
     def get(self, first: int, size: int) -> T:
         """Return `load(first, size)`; what was made for other requests is dropped."""
@@ -48,13 +49,13 @@ class Ahead(Generic[T]):
     def close(self) -> None:
         """Wait for the call under way, forget the others, end the thread."""
         self._drop()
-        self._thread.shutdown()
+        self._thread.close()
 
     def _submit(self, first: int, size: int) -> None:
-        future = self._thread.submit(self._load, first, size)
-        self._pending.append((first, size, future))
+        call = self._thread.submit(self._load, first, size)
+        self._pending.append((first, size, call))
 
     def _drop(self) -> None:
-        for _, _, future in self._pending:
-            future.cancel()
+        for _, _, call in self._pending:
+            call.cancel()
         self._pending.clear()

@@ -9,7 +9,6 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from pokegan.data.pixel_fit import fit_pixels
 from pokegan.data.plain import Plain, plain_header
 from pokegan.data.refusals import DecodeError
 from pokegan.data.square import fit as fit_picture
+from pokegan.data.thread_pool import Call, ThreadPool
 from pokegan.errors import ConfigError, DataError
 
 __all__ = ["DaliSource"]
@@ -58,12 +58,12 @@ class _Job:
 
     first: int
     size: int
-    reads: list[Future[list[_File]]]
+    reads: list[Call[list[_File]]]
     files: list[_File] = field(default_factory=list)
     pieces: list[tuple[bool, list[int]]] = field(default_factory=list)
-    by_pillow: dict[int, Future[Tensor]] = field(default_factory=dict)
-    fed: Future[None] | None = None
-    taken: Future[tuple[Tensor, torch.cuda.Event | None]] | None = None
+    by_pillow: dict[int, Call[Tensor]] = field(default_factory=dict)
+    fed: Call[None] | None = None
+    taken: Call[tuple[Tensor, torch.cuda.Event | None]] | None = None
 
 
 class DaliSource:
@@ -121,8 +121,8 @@ class DaliSource:
         self._stride = stride
         self._prefetch = max(1, prefetch)
         self._threads = threads or _processors()
-        self._pool = ThreadPoolExecutor(self._threads, "pokegan-files")
-        self._driver = ThreadPoolExecutor(1, "pokegan-dali")  # alone talks to DALI
+        self._pool = ThreadPool(self._threads)
+        self._driver = ThreadPool(1)  # alone talks to DALI
         self._branches: dict[bool, Branch] = {}
         self._given_up: set[int] = set()
         self._jobs: deque[_Job] = deque()
@@ -156,8 +156,8 @@ class DaliSource:
         if not self._closed:
             self._discard()
             self._closed = True
-            self._driver.shutdown()
-            self._pool.shutdown(cancel_futures=True)
+            self._driver.close()
+            self._pool.close()
             self._branches.clear()
 
     def _begin(self, first: int, size: int) -> None:
@@ -174,9 +174,9 @@ class DaliSource:
     def _discard(self) -> None:
         """Forget the batches that are under way."""
         for job in self._jobs:
-            for future in (*job.reads, job.fed, job.taken):
-                if future is not None:
-                    future.cancel()
+            for call in (*job.reads, job.fed, job.taken):
+                if call is not None:
+                    call.cancel()
         self._jobs.clear()
         self._driver.submit(self._discard_fed).result()
 
@@ -251,8 +251,8 @@ class DaliSource:
             for pixels in pieces:
                 target, places = places[: len(pixels)], places[len(pixels) :]
                 work.append(self._pool.submit(self._resize, squares, target, pixels))
-        for future in work:
-            future.result()
+        for call in work:
+            call.result()
         for place, square in job.by_pillow.items():
             squares[place] = square.result()
         return squares, None

@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, Generic, TypeVar, cast
 
+from pokegan.data.thread_pool import Call, ThreadPool
 from pokegan.errors import PokeganError
 
 Job = TypeVar("Job")
@@ -39,14 +39,14 @@ def in_order(
         yield from map(function, jobs)
         return
     with contextlib.ExitStack() as stack:
-        threads = ThreadPoolExecutor(workers, "pokegan-jobs")
-        stack.callback(threads.shutdown, cancel_futures=True)
+        threads = ThreadPool(workers)
+        stack.callback(threads.close)
         idle: queue.SimpleQueue[_Child[Job, Answer]] = queue.SimpleQueue()
         for _ in range(workers):
             child = _Child(function)
             stack.callback(child.stop)
             idle.put(child)
-        pending: deque[Future[Answer]] = deque()
+        pending: deque[Call[Answer]] = deque()
         for job in jobs:
             pending.append(threads.submit(_run, idle, job))
             if len(pending) >= (1 + _AHEAD) * workers:
@@ -105,8 +105,8 @@ def serve() -> None:
     """The life of a child: the function first, then jobs, each answered, until the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     requests, answers = private_streams()
-    function = pickle.load(requests)
     with contextlib.suppress(EOFError, BrokenPipeError):
+        function = pickle.load(requests)
         while True:
             job = pickle.load(requests)
             try:

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -31,6 +30,7 @@ from pokegan.data.options import PrepareOptions
 from pokegan.data.refusals import CRASHED, TOO_LONG
 from pokegan.data.square import Refusal, Square, prepare_entries
 from pokegan.data.store import Kept, Rows, Store
+from pokegan.data.thread_pool import Call, ThreadPool
 from pokegan.errors import PokeganError
 
 Result: TypeAlias = Square | Kept | Refusal
@@ -88,7 +88,7 @@ class WorkerPool:
     """
 
     def __init__(self, options: PrepareOptions, workers: int, store: Store | None = None) -> None:
-        self._threads = ThreadPoolExecutor(workers, "pokegan-prepare")
+        self._threads = ThreadPool(workers)
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._workers = [_Worker(options, store) for _ in range(workers)]
         for worker in self._workers:
@@ -97,7 +97,7 @@ class WorkerPool:
 
     def map(self, entries: Iterable[Entry]) -> Iterator[Result]:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
-        pending: deque[Future[list[Result | _NotStored]]] = deque()
+        pending: deque[Call[list[Result | _NotStored]]] = deque()
         rows = enumerate(entries)
         for bunch in _pieces(rows, _BUNCH):
             pending.append(self._threads.submit(self._prepare, bunch))
@@ -110,7 +110,7 @@ class WorkerPool:
         """Stop at once; what is under way is lost."""
         for worker in self._workers:
             worker.close()
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.close()
 
     def __enter__(self) -> "WorkerPool":
         return self

@@ -1,9 +1,11 @@
 """NVIDIA DALI: its traps, its failures, its pictures against Pillow's, and the streaming source."""
 
+import _thread
 import io
 import os
 import tarfile
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,13 +316,18 @@ def test_what_nobody_can_read_is_one_line_with_its_name(files: dict[str, bytes])
 
 
 def test_a_closed_source_gives_no_batches_and_leaves_no_threads(files: dict[str, bytes]) -> None:
+    threads = _thread._count()
     source = source_of(files)
     source.batch(0, 4)
+    assert _thread._count() > threads
     source.close()
     source.close()
     with pytest.raises(RuntimeError, match="closed"):
         source.batch(4, 4)
-    assert not [t for t in threading.enumerate() if t.name.startswith(("pokegan-", "pokegan_"))]
+    until = time.monotonic() + 10
+    while _thread._count() > threads and time.monotonic() < until:
+        time.sleep(0.01)
+    assert _thread._count() <= threads
 
 
 def test_without_dali_the_source_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,106 @@
+"""Calls in threads: results, errors, cancellation, and that no interruption leaves a lock held."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from pokegan.data.thread_pool import ThreadPool
+
+
+def test_results_and_errors_are_those_of_the_calls() -> None:
+    pool = ThreadPool(3)
+    calls = [pool.submit(divmod, 7, divisor) for divisor in (2, 0, 3)]
+    assert calls[0].result() == calls[0].result() == (3, 1)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            calls[1].result()
+    assert calls[2].result() == (2, 1)
+    pool.close()
+    pool.close()
+
+
+def test_one_thread_makes_the_calls_in_order() -> None:
+    made: list[int] = []
+    pool = ThreadPool(1)
+    for call in [pool.submit(made.append, number) for number in range(100)]:
+        call.result()
+    pool.close()
+    assert made == list(range(100))
+
+
+def test_as_many_calls_at_a_time_as_threads() -> None:
+    pool = ThreadPool(3)
+    together = threading.Barrier(3)  # passed by three at a time alone
+    calls = [pool.submit(together.wait, 30) for _ in range(6)]
+    assert sorted(call.result() for call in calls) == [0, 0, 1, 1, 2, 2]
+    pool.close()
+
+
+def test_close_waits_for_the_call_under_way_and_cancels_the_others() -> None:
+    pool, begun, done = ThreadPool(1), threading.Event(), []
+
+    def slow() -> None:
+        begun.set()
+        time.sleep(0.2)
+        done.append(True)
+
+    first, second, third = pool.submit(slow), pool.submit(slow), pool.submit(slow)
+    begun.wait(30)
+    second.cancel()
+    pool.close()
+    assert done == [True]
+    assert first.result() is None
+    for call in (second, third):
+        with pytest.raises(CancelledError):
+            call.result()
+
+
+def test_each_thread_is_prepared_and_its_failure_is_every_calls() -> None:
+    prepared: list[int] = []
+    pool = ThreadPool(2, lambda: prepared.append(threading.get_ident()))
+    pool.submit(len, "").result()
+    pool.close()
+    assert len(set(prepared)) == 2
+    failing = ThreadPool(1, lambda: [].pop())
+    for _ in range(2):
+        with pytest.raises(IndexError):
+            failing.submit(len, "").result()
+    failing.close()
+
+
+def test_a_forgotten_owner_goes_and_its_thread_ends() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.pool = ThreadPool(1, self.prepare)
+            self.ended = self.pool._ended
+
+        def prepare(self) -> None:
+            self.prepared = True
+
+    owner = Owner()
+    owner.pool.submit(len, "").result()
+    ended, seen = owner.ended, weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert seen() is None
+    assert ended.get(timeout=30) is None
+
+
+@pytest.mark.parametrize(("body", "every", "least"), [("pool", 1, 300), ("jobs", 60, 15)])
+def test_an_interruption_anywhere_leaves_what_can_be_closed(
+    body: str, every: int, least: int
+) -> None:
+    """With `concurrent.futures` in its place this hangs: a lock stays held, `shutdown` waits."""
+    script = Path(__file__).with_name("interrupted.py")
+    tried = subprocess.run(
+        [sys.executable, str(script), body, str(every)], capture_output=True, text=True, timeout=300
+    )
+    assert tried.returncode == 0, tried.stderr
+    assert int(tried.stdout) > least
