@@ -6,8 +6,10 @@ owner and the threads share is `queue.SimpleQueue`, whose operations are single 
 """
 
 import _thread
+import atexit
 import contextlib
 import queue
+import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
@@ -54,10 +56,14 @@ class Call(Generic[T]):
             self._answer.put(answer)
 
 
+_pools: "weakref.WeakSet[ThreadPool]" = weakref.WeakSet()
+
+
 class ThreadPool:
     """Threads that take calls in the order in which they were asked for.
 
-    No thread keeps the interpreter from ending; a pool that is forgotten ends its threads.
+    A pool that is forgotten ends its threads. At the interpreter's end all pools are closed: a
+    thread that it overtakes in C++ would abort the process.
 
     Args:
         threads: how many.
@@ -68,6 +74,7 @@ class ThreadPool:
         self._threads = 0
         self._calls: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        _pools.add(self)
         for _ in range(threads):
             _thread.start_new_thread(_work, (self._calls, self._ended, [prepare_thread]))
             self._threads += 1  # after it: `close` never waits for a thread that there is not
@@ -94,6 +101,12 @@ class ThreadPool:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # interrupted before it had calls
             self._calls.put(None)
+
+
+@atexit.register
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
 
 
 def _work(

@@ -93,6 +93,24 @@ def test_a_forgotten_owner_goes_and_its_thread_ends() -> None:
     assert ended.get(timeout=30) is None
 
 
+def test_the_interpreter_ends_after_the_call_under_way() -> None:
+    """A daemon thread that is in C++ by then would be torn out of it: `terminate called`."""
+    code = """
+import time, torch
+from pokegan.data.thread_pool import ThreadPool
+def busy():
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        torch.arange(200_000).sort(descending=True)
+    print("done", flush=True)
+pool = ThreadPool(2)
+calls = [pool.submit(busy) for _ in range(2)]
+time.sleep(0.1)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\ndone\n", "")
+
+
 @pytest.mark.parametrize(("body", "every", "least"), [("pool", 1, 300), ("jobs", 60, 15)])
 def test_an_interruption_anywhere_leaves_what_can_be_closed(
     body: str, every: int, least: int
