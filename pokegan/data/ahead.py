@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Ahead(Generic[T]):
     """Calls `load(first, size)` for the requests that will come, before they come.
 
-    One thread makes all calls, in the order of the requests. It begins with the first request and
-    ends with `close`. An error of `load` is raised by the `get` whose request it was made for.
+    One thread makes all calls, in the order of the requests, from the first request on until it
+    is closed. An error of `load` is raised by the `get` whose request it was made for.
 
     Args:
         load: makes what `get` returns.
@@ -34,9 +34,15 @@ class Ahead(Generic[T]):
         self._depth = depth
         self._thread = ThreadPool(1, prepare_thread)
         self._pending: deque[tuple[int, int, Call[T]]] = deque()
+        self._closed = False
 
     def get(self, first: int, size: int) -> T:
-        """Return `load(first, size)`; what was made for other requests is dropped."""
+        """Return `load(first, size)`; what was made for other requests is dropped.
+
+        Raises RuntimeError once it is closed.
+        """
+        if self._closed:
+            raise RuntimeError("the source is closed")
         if not self._pending or self._pending[0][:2] != (first, size):
             self._drop()
             self._submit(first, size)
@@ -48,6 +54,7 @@ class Ahead(Generic[T]):
 
     def close(self) -> None:
         """Wait for the call under way, forget the others, end the thread."""
+        self._closed = True
         self._drop()
         self._thread.close()
 

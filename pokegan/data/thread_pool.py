@@ -8,6 +8,7 @@ owner and the threads share is `queue.SimpleQueue`, whose operations are single 
 import _thread
 import atexit
 import contextlib
+import os
 import queue
 import weakref
 from collections.abc import Callable
@@ -71,22 +72,33 @@ class ThreadPool:
     """
 
     def __init__(self, threads: int, prepare_thread: Callable[[], None] | None = None) -> None:
-        self._threads = 0
+        self._closed = False
         self._calls: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._alive: list[None] = []  # an element a thread
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes who waits for that
         _pools.add(self)
         for _ in range(threads):
-            _thread.start_new_thread(_work, (self._calls, self._ended, [prepare_thread]))
-            self._threads += 1  # after it: `close` never waits for a thread that there is not
+            own = (self._calls, self._alive, self._ended, [prepare_thread])
+            _thread.start_new_thread(_work, own)
+            self._alive.append(None)  # after it: `close` waits for no thread that there is not
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Call[T]:
-        """Ask for `function(*arguments)`, of any thread."""
+        """Ask for `function(*arguments)`, of any thread; in a closed pool it is cancelled."""
         call = Call(function, arguments)
         self._calls.put(call)
+        if self._closed:
+            self._cancel()
         return call
 
     def close(self) -> None:
         """Cancel the calls that have not begun and wait for those under way."""
+        self._cancel()
+        while self._alive:
+            with contextlib.suppress(queue.Empty):
+                self._ended.get(timeout=0.05)
+
+    def _cancel(self) -> None:
+        self._closed = True
         with contextlib.suppress(queue.Empty):
             while True:
                 call = self._calls.get_nowait()
@@ -94,9 +106,10 @@ class ThreadPool:
                     call.cancel()
                     call.make()
         self._calls.put(None)
-        while self._threads:
-            self._ended.get()
-            self._threads -= 1
+
+    def _forget_threads(self) -> None:
+        self._closed = True
+        self._alive.clear()
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # interrupted before it had calls
@@ -105,12 +118,26 @@ class ThreadPool:
 
 @atexit.register
 def _close_all() -> None:
-    for pool in list(_pools):
+    pools = list(_pools)
+    for pool in pools:
+        pool._cancel()  # first: a call of one may wait for one of another
+    for pool in pools:
         pool.close()
+
+
+def _forget_all() -> None:
+    """In a process that was forked, where no thread came along."""
+    for pool in list(_pools):
+        pool._forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _work(
     calls: "queue.SimpleQueue[Call[Any] | None]",
+    alive: list[None],
     ended: "queue.SimpleQueue[None]",
     preparations: list[Callable[[], None] | None],
 ) -> None:
@@ -127,4 +154,6 @@ def _work(
         call.make(hindered)
         del call  # before the wait for the next: nothing of it stays alive
     calls.put(None)  # for the other threads
+    with contextlib.suppress(IndexError):  # the owner was interrupted before it counted us
+        alive.pop()
     ended.put(None)

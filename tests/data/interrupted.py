@@ -2,8 +2,9 @@
 
     python interrupted.py pool|jobs EVERY
 
-After every interruption what the body had opened must close within `_PATIENCE` seconds; else the
-stacks of all threads go to standard error and the exit code is 1. Prints how many were tried.
+After every interruption, also one in its own `close`, what the body had opened must close within
+`_PATIENCE` seconds; else the stacks of all threads go to standard error and the exit code is 1.
+Prints how many were tried.
 """
 
 import contextlib
@@ -21,6 +22,9 @@ _PATIENCE = 20  # s
 _WITHIN = ("pokegan/data/", "concurrent/futures/", "threading.py", "queue.py", "contextlib.py")
 
 
+opened: list[ThreadPool] = []
+
+
 class Interrupted(BaseException):
     """What the handler raises."""
 
@@ -28,6 +32,7 @@ class Interrupted(BaseException):
 def pool() -> None:
     """Some calls in threads."""
     with contextlib.closing(ThreadPool(2)) as threads:
+        opened.append(threads)
         calls = [threads.submit(sqrt, number) for number in range(4)]
         assert [call.result() for call in calls] == [sqrt(number) for number in range(4)]
 
@@ -60,6 +65,8 @@ def interrupted_at(step: int, body: Callable[[], None]) -> bool:
         return True
     finally:
         sys.settrace(None)
+        while opened:
+            opened.pop().close()
         faulthandler.cancel_dump_traceback_later()
     return steps >= step
 

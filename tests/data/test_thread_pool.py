@@ -1,6 +1,7 @@
 """Calls in threads: results, errors, cancellation, and that no interruption leaves a lock held."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pokegan.data.ahead import Ahead
 from pokegan.data.thread_pool import ThreadPool
 
 
@@ -62,6 +64,55 @@ def test_close_waits_for_the_call_under_way_and_cancels_the_others() -> None:
             call.result()
 
 
+def test_a_closed_pool_cancels_what_it_is_asked_for() -> None:
+    pool = ThreadPool(1)
+    pool.close()
+    with pytest.raises(CancelledError):
+        pool.submit(len, "").result()
+    ahead = Ahead(lambda first, size: first, 1, 2)
+    assert ahead.get(3, 1) == 3
+    ahead.close()
+    with pytest.raises(RuntimeError, match="the source is closed"):
+        ahead.get(4, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_no_threads_and_ends() -> None:
+    code = """
+import os
+from concurrent.futures import CancelledError
+from pokegan.data.ahead import Ahead
+from pokegan.data.thread_pool import ThreadPool
+pool = ThreadPool(2)
+pool.submit(len, "").result()
+child = os.fork()
+if child == 0:
+    try:
+        pool.submit(len, "").result()
+    except CancelledError:
+        raise SystemExit(7) from None
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.submit(len, "abc").result())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "7 3\n"), ended.stderr
+
+
+def test_at_the_end_a_call_may_wait_for_one_of_another_pool() -> None:
+    """Whichever pool is closed first: the call that comes too late is cancelled."""
+    code = """
+import time
+from pokegan.data.ahead import Ahead
+from pokegan.data.thread_pool import ThreadPool
+first, second = ThreadPool(1), ThreadPool(1)
+def late(other):
+    time.sleep(0.3)
+    other.submit(len, "").result()
+calls = [first.submit(late, second), second.submit(late, first)]
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_each_thread_is_prepared_and_its_failure_is_every_calls() -> None:
     prepared: list[int] = []
     pool = ThreadPool(2, lambda: prepared.append(threading.get_ident()))
@@ -97,6 +148,7 @@ def test_the_interpreter_ends_after_the_call_under_way() -> None:
     """A daemon thread that is in C++ by then would be torn out of it: `terminate called`."""
     code = """
 import time, torch
+from pokegan.data.ahead import Ahead
 from pokegan.data.thread_pool import ThreadPool
 def busy():
     until = time.monotonic() + 0.5
