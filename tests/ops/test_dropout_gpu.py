@@ -76,6 +76,7 @@ def test_replays_in_a_graph_with_a_new_step_and_no_synchronisation() -> None:
         return out, torch.autograd.grad(out, values, torch.ones_like(out))[0]
 
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         both()
     torch.cuda.synchronize()
