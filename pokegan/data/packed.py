@@ -239,25 +239,38 @@ def _publish(temporary: Path, path: Path) -> None:
     for child in temporary.iterdir():
         sync(child)
     sync(temporary)
-    while not _swap(temporary, path):
+    while not swap(temporary, path):
         pass
     sync(path.parent)
 
 
-def _swap(temporary: Path, path: Path) -> bool:
-    """Give `temporary` the name `path`; False when another process was there in between."""
+def swap(temporary: Path, path: Path) -> bool:
+    """Give `temporary` the name `path`; False when another process was there in between.
+
+    What stood there before goes when the new folder is there and not earlier: whatever is raised in
+    between, by the handler of a signal too, one of them has the name.
+    """
     old = beside(path)
-    moved = _move_away(path, old)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(old)
+        return _renamed(temporary, path)
+    finally:
+        if path.exists():
+            _remove(old)
+        else:
+            with contextlib.suppress(OSError):  # it was not there, or another process is faster
+                old.rename(path)
+
+
+def _renamed(temporary: Path, path: Path) -> bool:
+    """Rename `temporary`, unless the name is taken."""
     try:
         temporary.rename(path)
     except OSError:
         if path.exists():
             return False
-        if moved:
-            old.rename(path)
         raise
-    finally:
-        _remove(old)
     return True
 
 
@@ -266,11 +279,3 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _move_away(path: Path, old: Path) -> bool:
-    try:
-        path.rename(old)
-    except FileNotFoundError:
-        return False
-    return True
