@@ -144,9 +144,10 @@ def staged(path: Path, owned: bool = False) -> Iterator[Path]:
 
     What stood there before is replaced when it is a packed set with no other file in it, or an
     empty folder, or when the place is `owned` by pokegan. Otherwise, where `path` is or holds the
-    current folder, and when the system does not let us write, DataError. Where `path` is a link,
-    what it leads to is replaced. When the body raises, the new folder is removed and the old one
-    untouched. What killed processes left beside `path` a day or longer ago is removed.
+    current folder or is a mount point, and when the system does not let us write, DataError. Where
+    `path` is a link, what it leads to is replaced. When the body raises, the new folder is removed
+    and the old one untouched. What killed processes left beside `path` a day or longer ago is
+    removed.
     """
     path = _resolved(path)
     if not owned:
@@ -201,10 +202,12 @@ def _resolved(path: Path) -> Path:
 
 
 def _refuse_to_replace(path: Path) -> None:
-    """Raise DataError where anything but a packed set would be lost, or the current folder."""
+    """Raise DataError where anything but a packed set would be lost, and what cannot be moved."""
     with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
         if Path.cwd().is_relative_to(path):
             raise DataError(f"{path} is the current folder or holds it: name a new or empty folder")
+    if path.is_mount():
+        raise DataError(f"{path} is a mount point and cannot be replaced: name a folder in it")
     if not path.exists():
         return
     if not path.is_dir():

@@ -230,6 +230,12 @@ def test_the_current_folder_is_not_replaced(
     assert Path.cwd().is_dir()
 
 
+@pytest.mark.skipif(not Path("/proc").is_mount(), reason="no mount point that is always there")
+def test_a_mount_point_is_refused_before_the_work() -> None:
+    with pytest.raises(DataError, match=r"^/proc is a mount point.*: name a folder in it$"):
+        make(Path("/proc"))
+
+
 def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
     old, new, other = (
         tmp_path / f".{name}.part"
