@@ -70,6 +70,14 @@ def is_name(data: str) -> bool:
     return data == DEMO or is_fetchable(data)
 
 
+def expanded(data: str) -> Path:
+    """`data` as a path; DataError where it begins with `~` and that user's folder is not known."""
+    try:
+        return Path(data).expanduser()
+    except RuntimeError:
+        raise DataError(f"{data}: no folder is known for {Path(data).parts[0]}") from None
+
+
 def resolve(data: str, say: Say = tell) -> Source | PackedImages:
     """What `data` means: a source to prepare, or a set that is prepared already.
 
@@ -78,7 +86,7 @@ def resolve(data: str, say: Say = tell) -> Source | PackedImages:
     the cache (once for the same content); `say` is told so. Raises DataError, one line, when `data`
     is nothing of the kind, or cannot be fetched or unpacked.
     """
-    path = Path(data).expanduser()
+    path = expanded(data)
     if data == DEMO or is_fetchable(data):
         if path.exists():
             say(f"{data} is a collection's name; for the {path.name} that is here write ./{data}")
@@ -180,7 +188,7 @@ def _unknown(data: str) -> str:
 
 def _neighbours(data: str) -> list[str]:
     """What stands beside the missing path `data`, written as `data` is."""
-    parent = Path(data).expanduser().parent
+    parent = expanded(data).parent
     written = data[: len(data) - len(Path(data).name)] if data else ""
     try:
         return [written + path.name for path in islice(parent.iterdir(), _NEIGHBOURS)]
