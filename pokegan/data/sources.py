@@ -132,10 +132,14 @@ def _folder(path: Path) -> Source | PackedImages:
 
 
 def _archive(path: Path, say: Say) -> FolderSource:
-    if not is_archive(path):
+    try:
+        digest = checksum(path) if is_archive(path) else ""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not digest:
         raise DataError(f"{path} is one file: give the folder it is in, or a .zip or .tar archive")
     with stored.keeping(path.name):
-        folder = cache_folder() / "archives" / checksum(path)
+        folder = cache_folder() / "archives" / digest
         found = stored.find(folder)
         if found is None:
             say(f"unpacking {path} ...")

@@ -300,6 +300,14 @@ def test_one_file_is_not_a_set(tmp_path: Path) -> None:
         resolve(str(tmp_path / "a.png"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that nobody can read")
+@pytest.mark.parametrize("name", ["a.zip", "a"])
+def test_a_file_that_cannot_be_read_is_not_the_caches_fault(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=rf"/{name} cannot be read: [^;]*$"):
+        resolve(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_archive_is_unpacked_once(tmp_path: Path, cache: Path, said: list[str], kind: str) -> None:
     path = tmp_path / f"my set.{kind}"
