@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(stats: Path) -> dict[str, float]:
+def _measured(stats: Path) -> dict[str, float | None]:
     """Return the newest value of every metric in a run's records."""
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     if stats.exists():
         for line in stats.read_text(encoding="utf-8").splitlines():
             facts = json.loads(line) if line.endswith("}") else {}
