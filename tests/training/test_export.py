@@ -167,15 +167,17 @@ def test_a_metric_that_is_not_finite_is_told_in_the_card(tmp_path: Path, tiny: R
     assert "| metrics/kid | 1.5 |" in card
 
 
-@pytest.mark.parametrize("where", ["the run", "a file"])
+@pytest.mark.parametrize(
+    ("source", "out"), [("run", "run"), ("run/generator.safetensors", "run"), ("run", "a file")]
+)
 def test_where_it_cannot_go(
-    tmp_path: Path, tiny: RunConfig, where: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny: RunConfig, source: str, out: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tiny, tmp_path / "run")
     before = {item: item.stat().st_mtime_ns for item in run.folder.rglob("*")}
-    out = run.folder if where == "the run" else run.weights
+    place = run.weights if out == "a file" else tmp_path / out
     capsys.readouterr()
-    assert main(["export", str(run.folder), "--out", str(out)]) == 2
+    assert main(["export", str(tmp_path / source), "--out", str(place)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert {item: item.stat().st_mtime_ns for item in run.folder.rglob("*")} == before
 
