@@ -60,7 +60,8 @@ def add_parser(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of evaluation.json and nearest.png (default: RUN/evaluation)",
+        help="folder of evaluation.json and nearest.png (default: RUN/evaluation, or "
+        "evaluation-NAME beside a file)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.set_defaults(run=run)
@@ -108,5 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _default_out(source: Path) -> Path:
-    """Return a folder within the run, or beside a file."""
-    return (source if source.is_dir() else source.parent) / "evaluation"
+    """Return a folder within the run, or one of its own beside a file."""
+    if source.is_dir():
+        return source / "evaluation"
+    return source.with_name(f"evaluation-{source.stem}")

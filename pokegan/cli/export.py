@@ -43,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
     from pokegan.errors import ConfigError
     from pokegan.training.export import check_onnx, export_onnx, export_safetensors, write_card
     from pokegan.training.generator import load
-    from pokegan.training.run_folder import find
+    from pokegan.training.run_folder import RunFolder, find
 
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out}: is a file; a folder is wanted")
     source = Path(args.source)
-    if source.is_dir() and args.out.resolve() == find(source).path.resolve():
-        raise ConfigError(f"--out {args.out}: is the run itself; name another folder")
+    if RunFolder(args.out).config.exists():
+        raise ConfigError(f"--out {args.out}: is a run folder; name another one")
     formats = args.format or FORMATS[:1]
     if "onnx" in formats:
         check_onnx()
@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(stats: Path) -> dict[str, float]:
+def _measured(stats: Path) -> dict[str, float | None]:
     """Return the newest value of every metric in a run's records."""
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     if stats.exists():
         for line in stats.read_text(encoding="utf-8").splitlines():
             facts = json.loads(line) if line.endswith("}") else {}

@@ -66,13 +66,19 @@ def run(args: argparse.Namespace) -> int:
     """Write the video and print where it is."""
     from pokegan.render.video import check_video, save_video
 
-    out = args.out or Path(f"{Path(args.source).resolve().stem}-{args.kind}.mp4")
-    fps = args.fps or (30.0 if out.suffix.lower() == ".mp4" else 20.0)
+    out = args.out or Path(f"{_name(Path(args.source).resolve())}-{args.kind}.mp4")
+    usual = 30.0 if out.suffix.lower() == ".mp4" else 20.0
+    fps = usual if args.fps is None else args.fps
     count = check_video(out, args.seconds, fps, args.max_side)
     frames = _progress(args, count, fps) if args.kind == "progress" else _latent(args, count)
     save_video(frames, out, fps, args.max_side)
     print(out)
     return 0
+
+
+def _name(source: Path) -> str:
+    """Return what a run folder, dots and all, or a file is called."""
+    return source.name if source.is_dir() else source.stem
 
 
 def _progress(args: argparse.Namespace, count: int, fps: float) -> "Iterator[NDArray[np.uint8]]":

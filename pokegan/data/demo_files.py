@@ -25,11 +25,12 @@ _BUNCH = 64
 
 
 class Drawing(NamedTuple):
-    """Creatures to draw as files of `size` px below `out`."""
+    """Creatures to draw as files of `size` px below `out`; `token` tells unfinished ones."""
 
     out: Path
     size: int
     entries: Sequence[DrawnEntry]
+    token: str
 
 
 def write_demo(
@@ -55,12 +56,13 @@ def write_demo(
     rest = iter(entries)
     bunches = iter(lambda: tuple(islice(rest, _BUNCH)), ())
     folders = sorted({(out / entry.name).parent for entry in entries[::_BUNCH]})
+    token = secrets.token_hex(6)
     done = 0
     try:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         with closing(
-            in_order(draw, (Drawing(out, size, bunch) for bunch in bunches), workers)
+            in_order(draw, (Drawing(out, size, bunch, token) for bunch in bunches), workers)
         ) as drawn:
             for number in drawn:
                 done += number
@@ -70,6 +72,9 @@ def write_demo(
             sync(folder)
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        if done < count:
+            _remove_unfinished(folders, token)
     return done
 
 
@@ -91,10 +96,17 @@ def draw(drawing: Drawing) -> int:
     for entry in drawing.entries:
         path = drawing.out / f"{entry.name}.png"
         picture = Image.fromarray(draw_creature(entry.index, drawing.size, entry.seed))
-        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part")
+        temporary = path.with_name(f".{path.stem}-{drawing.token}.part")
         try:
             picture.save(temporary, "PNG")
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     return len(drawing.entries)
+
+
+def _remove_unfinished(folders: Sequence[Path], token: str) -> None:
+    """Remove what worker processes that were stopped have left."""
+    for folder in folders:
+        for path in folder.glob(f".*-{token}.part"):
+            path.unlink(missing_ok=True)

@@ -144,9 +144,10 @@ def staged(path: Path, owned: bool = False) -> Iterator[Path]:
 
     What stood there before is replaced when it is a packed set with no other file in it, or an
     empty folder, or when the place is `owned` by pokegan. Otherwise, where `path` is or holds the
-    current folder, and when the system does not let us write, DataError. Where `path` is a link,
-    what it leads to is replaced. When the body raises, the new folder is removed and the old one
-    untouched. What killed processes left beside `path` a day or longer ago is removed.
+    current folder or is a mount point, and when the system does not let us write, DataError. Where
+    `path` is a link, what it leads to is replaced. When the body raises, the new folder is removed
+    and the old one untouched. What killed processes left beside `path` a day or longer ago is
+    removed.
     """
     path = _resolved(path)
     if not owned:
@@ -201,10 +202,12 @@ def _resolved(path: Path) -> Path:
 
 
 def _refuse_to_replace(path: Path) -> None:
-    """Raise DataError where anything but a packed set would be lost, or the current folder."""
+    """Raise DataError where anything but a packed set would be lost, and what cannot be moved."""
     with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
         if Path.cwd().is_relative_to(path):
             raise DataError(f"{path} is the current folder or holds it: name a new or empty folder")
+    if path.is_mount():
+        raise DataError(f"{path} is a mount point and cannot be replaced: name a folder in it")
     if not path.exists():
         return
     if not path.is_dir():
@@ -239,25 +242,38 @@ def _publish(temporary: Path, path: Path) -> None:
     for child in temporary.iterdir():
         sync(child)
     sync(temporary)
-    while not _swap(temporary, path):
+    while not swap(temporary, path):
         pass
     sync(path.parent)
 
 
-def _swap(temporary: Path, path: Path) -> bool:
-    """Give `temporary` the name `path`; False when another process was there in between."""
+def swap(temporary: Path, path: Path) -> bool:
+    """Give `temporary` the name `path`; False when another process was there in between.
+
+    What stood there before goes when the new folder is there and not earlier: whatever is raised in
+    between, by the handler of a signal too, one of them has the name.
+    """
     old = beside(path)
-    moved = _move_away(path, old)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(old)
+        return _renamed(temporary, path)
+    finally:
+        if path.exists():
+            _remove(old)
+        else:
+            with contextlib.suppress(OSError):  # it was not there, or another process is faster
+                old.rename(path)
+
+
+def _renamed(temporary: Path, path: Path) -> bool:
+    """Rename `temporary`, unless the name is taken."""
     try:
         temporary.rename(path)
     except OSError:
         if path.exists():
             return False
-        if moved:
-            old.rename(path)
         raise
-    finally:
-        _remove(old)
     return True
 
 
@@ -266,11 +282,3 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _move_away(path: Path, old: Path) -> bool:
-    try:
-        path.rename(old)
-    except FileNotFoundError:
-        return False
-    return True

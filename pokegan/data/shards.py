@@ -78,8 +78,9 @@ class ShardPictures:
         file = self._files.get(shard)
         if file is None:
             file = _File(path)
-            while len(self._files) >= _OPEN:
-                self._files.pop(next(iter(self._files)), None)
+            known = list(self._files)  # at once: other threads open and close files too
+            for oldest in known[: max(0, len(known) - _OPEN + 1)]:
+                self._files.pop(oldest, None)
             self._files[shard] = file
         return file
 

@@ -70,6 +70,14 @@ def is_name(data: str) -> bool:
     return data == DEMO or is_fetchable(data)
 
 
+def expanded(data: str) -> Path:
+    """`data` as a path; DataError where it begins with `~` and that user's folder is not known."""
+    try:
+        return Path(data).expanduser()
+    except RuntimeError:
+        raise DataError(f"{data}: no folder is known for {Path(data).parts[0]}") from None
+
+
 def resolve(data: str, say: Say = tell) -> Source | PackedImages:
     """What `data` means: a source to prepare, or a set that is prepared already.
 
@@ -78,7 +86,7 @@ def resolve(data: str, say: Say = tell) -> Source | PackedImages:
     the cache (once for the same content); `say` is told so. Raises DataError, one line, when `data`
     is nothing of the kind, or cannot be fetched or unpacked.
     """
-    path = Path(data).expanduser()
+    path = expanded(data)
     if data == DEMO or is_fetchable(data):
         if path.exists():
             say(f"{data} is a collection's name; for the {path.name} that is here write ./{data}")
@@ -124,10 +132,14 @@ def _folder(path: Path) -> Source | PackedImages:
 
 
 def _archive(path: Path, say: Say) -> FolderSource:
-    if not is_archive(path):
+    try:
+        digest = checksum(path) if is_archive(path) else ""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not digest:
         raise DataError(f"{path} is one file: give the folder it is in, or a .zip or .tar archive")
     with stored.keeping(path.name):
-        folder = cache_folder() / "archives" / checksum(path)
+        folder = cache_folder() / "archives" / digest
         found = stored.find(folder)
         if found is None:
             say(f"unpacking {path} ...")
@@ -180,7 +192,7 @@ def _unknown(data: str) -> str:
 
 def _neighbours(data: str) -> list[str]:
     """What stands beside the missing path `data`, written as `data` is."""
-    parent = Path(data).expanduser().parent
+    parent = expanded(data).parent
     written = data[: len(data) - len(Path(data).name)] if data else ""
     try:
         return [written + path.name for path in islice(parent.iterdir(), _NEIGHBOURS)]

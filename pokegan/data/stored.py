@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pokegan import files
 from pokegan.cache_folder import cache_folder
-from pokegan.data.packed import beside
+from pokegan.data.packed import beside, swap
 from pokegan.errors import DataError
 
 _NOTE = "stored.json"
@@ -72,22 +72,10 @@ def making(folder: Path, replace: bool = False) -> Iterator[Stored]:
         note = {"files": count, "bytes": size, "left_out": new.left_out}
         files.write_text(temporary / _NOTE, json.dumps(note, indent=1))
         if replace or find(folder) is None:
-            _put(temporary, folder)
+            while not swap(temporary, folder) and find(folder) is None:
+                pass
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put(temporary: Path, folder: Path) -> None:
-    old = beside(folder)
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if find(folder) is None:  # else another process was faster by a moment
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _measure(folder: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import Progress
 from pokegan.data.refusals import DecodeError
 from pokegan.data.shards import ShardPictures, is_shards
-from pokegan.data.sources import announcing, require_filters, resolve
+from pokegan.data.sources import announcing, expanded, require_filters, resolve
 from pokegan.data.square import fit
 from pokegan.errors import DataError
 
@@ -74,7 +74,7 @@ def open_streamed(
 
     Raises DataError as `open_data` does, and when `data` is a packed set, which has no files.
     """
-    shards = _shards(Path(data).expanduser()) if data else None
+    shards = _shards(expanded(data)) if data else None
     if shards is not None:
         job = shards.manifest.job
         require_filters(job.get("options", {}), f"{data} holds shards, read as they are", options)

@@ -1,5 +1,6 @@
 """Features of the network of the published Fréchet distances, through torch-fidelity."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Inception:
             raise _unusable(path, error) from None
         self.network = network.to(device)
         self.device = torch.device(device)
-        self.identity = f"{self.name}-2015-{SIZE}px-resize{VERSION}"
+        self.identity = identity(path)
 
     @torch.inference_mode()
     def __call__(self, pictures: NDArray[np.uint8]) -> Tensor:
@@ -60,6 +61,12 @@ class Inception:
         images = resize(as_floats(pictures, self.device), SIZE)
         features: Tensor = self.network(images.mul(255).round().byte())[0]
         return features.cpu()
+
+
+def identity(path: Path) -> str:
+    """Return what the features of these weights are known by in the cache."""
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return f"{Inception.name}-2015-{digest}-{SIZE}px-resize{VERSION}"
 
 
 def _download(url: str) -> Path:

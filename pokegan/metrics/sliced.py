@@ -55,7 +55,8 @@ def patches(pictures: NDArray[np.uint8], level: int, seed: int) -> Tensor:
     The places are the same for the same seed, level and order of the pictures.
     """
     side = levels(pictures.shape[1])[level]
-    generator = torch.Generator().manual_seed(seed * len(levels(1024)) + level)
+    own = (seed * len(levels(1024)) + level) % 2**63
+    generator = torch.Generator().manual_seed(own)
     places = torch.randint(0, side - SIDE + 1, (len(pictures), PATCHES, 2), generator=generator)
     window = torch.arange(SIDE)
     rows = places[..., 0, None] + window  # [N, 128, 7]

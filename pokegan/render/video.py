@@ -1,10 +1,12 @@
 """Moving pictures as MP4 (H.264, every browser plays it), WebP or GIF, chosen by the ending."""
 
+import contextlib
 import itertools
+import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,25 +89,54 @@ def _fit(frame: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
 def _save_mp4(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> None:
     even = (_even(frame) for frame in frames)
     first = next(even)
-    writer = _encoder().write_frames(
-        str(path),
-        (first.shape[1], first.shape[0]),
-        fps=fps,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        quality=None,
-        macro_block_size=2,
-        output_params=["-crf", str(MP4_QUALITY), "-movflags", "+faststart", "-f", "mp4"],
-    )
-    try:
-        writer.send(None)
-        for frame in itertools.chain([first], even):
-            writer.send(np.ascontiguousarray(frame))
-    except OSError as error:
-        detail = str(error).strip().splitlines()[-1:]
-        raise PokeganError(f"the video encoder failed: {' '.join(detail)}") from error
-    finally:
-        writer.close()
+    command = _command(path, first.shape[1], first.shape[0], fps)
+    with tempfile.TemporaryFile() as told:
+        try:
+            encoder = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+                start_new_session=True,  # Ctrl-C is our business
+            )
+        except OSError as error:
+            raise PokeganError(f"the video encoder cannot be started: {error}") from error
+        try:
+            _feed(encoder, itertools.chain([first], even))
+            code = encoder.wait()
+        finally:
+            encoder.kill()  # does nothing to one that has ended
+            encoder.wait()
+        told.seek(0)
+        if code:
+            raise PokeganError(f"the video encoder failed: {_complaint(told.read(), code)}")
+
+
+def _feed(encoder: "subprocess.Popen[bytes]", frames: Iterator[NDArray[np.uint8]]) -> None:
+    """Give the encoder all frames; one that has ended gets no more, and its exit code says why."""
+    assert encoder.stdin is not None
+    with contextlib.suppress(BrokenPipeError), encoder.stdin as pipe:
+        for frame in frames:
+            pipe.write(np.ascontiguousarray(frame).data)
+
+
+def _command(path: Path, width: int, height: int, fps: float) -> list[str]:
+    """Return the call of ffmpeg that makes an MP4 of raw frames."""
+    rate = str(Fraction(fps).limit_denominator())
+    given = ["-f", "rawvideo", "-s", f"{width}x{height}", "-pix_fmt", "rgb24", "-r", rate]
+    codec = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", str(MP4_QUALITY)]
+    file = ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]  # a name may hold a colon
+    return [_encoder(), "-y", "-v", "warning", *given, "-i", "-", "-an", *codec, *file]
+
+
+def _complaint(told: bytes, code: int) -> str:
+    """Return the last line that speaks of an error, else the last one, else the exit code."""
+    lines = told.decode(errors="replace").strip().splitlines()
+    errors = [line for line in lines if "error" in line.lower()]
+    line = (errors or lines or [""])[-1].rpartition("] ")[2].strip()
+    if line and code > 0:
+        return line
+    return f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
 
 def _save_webp(frames: Iterator[NDArray[np.uint8]], path: Path, fps: float) -> None:
@@ -144,12 +175,15 @@ def _even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.pad(frame, ((0, down), (0, across), (0, 0)), constant_values=255)
 
 
-def _encoder() -> Any:
-    """Return the module that brings ffmpeg."""
+def _encoder() -> str:
+    """Return the program ffmpeg."""
     try:
         import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
     except ImportError:
         raise ConfigError(
             "an .mp4 needs pip install 'pokegan[video]'; .webp and .gif need nothing more"
         ) from None
-    return imageio_ffmpeg
+    except RuntimeError as error:
+        raise ConfigError(f"an .mp4 needs ffmpeg: {error}") from None

@@ -3,6 +3,7 @@
 import importlib
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ ONNX = "generator.onnx"
 CARD = "README.md"
 SAMPLES = "samples.png"
 TOLERANCE = 1e-4  # of ONNX Runtime against PyTorch, in the pictures' range of 2
+
+Measured = Mapping[str, float | None]
 
 LOAD = f"""\
 import functools, json, torch
@@ -124,7 +127,7 @@ def export_onnx(generator: Generator, folder: Path) -> Path:
 
 
 def write_card(
-    generator: Generator, folder: Path, config: RunConfig | None, measured: dict[str, float]
+    generator: Generator, folder: Path, config: RunConfig | None, measured: Measured
 ) -> Path:
     """Write what a stranger wants to know beside what was exported, with samples; return the path.
 
@@ -132,7 +135,7 @@ def write_card(
         generator: what was exported.
         folder: where.
         config: the settings of its run, where they are known.
-        measured: the newest metrics of the run, by name.
+        measured: the newest metrics of the run, by name; None where one is not finite.
     """
     spec = generator.spec
     save_grid(generator.sample(32), folder / SAMPLES, columns=8)
@@ -146,7 +149,7 @@ def _card(
     spec: GeneratorSpec,
     folder: Path,
     config: RunConfig | None,
-    measured: dict[str, float],
+    measured: Measured,
 ) -> list[str]:
     parameters = sum(parameter.numel() for parameter in generator.network.parameters())
     facts: dict[str, Any] = {
@@ -160,7 +163,8 @@ def _card(
         facts["pictures trained on"] = f"`{Path(config.data.source).name}`"
         facts["loss"] = f"`{config.objective.loss}`"
         facts["batch"] = config.training.batch
-    facts |= {name: f"{value:.4g}" for name, value in measured.items()}
+    for name, value in measured.items():
+        facts[name] = "not finite" if value is None else f"{value:.4g}"
     lines = [
         f"# A generator of {spec.size} px pictures ({spec.recipe})",
         "",

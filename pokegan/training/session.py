@@ -20,7 +20,7 @@ from pokegan.config import (
 )
 from pokegan.data.loaders import PictureSet, open_pictures
 from pokegan.data.packed import PackedImages
-from pokegan.data.sources import is_name
+from pokegan.data.sources import expanded, is_name
 from pokegan.errors import ConfigError, DataError
 from pokegan.files import write_text
 from pokegan.networks.batch_norm import batch_norms
@@ -291,7 +291,7 @@ def _settled(config: RunConfig, ranks: int, say: Say) -> RunConfig:
         "training.device": device.type,
         "training.precision": precision,
     }
-    path = Path(config.data.source).expanduser()
+    path = expanded(config.data.source)
     if not is_name(config.data.source) and path.exists():
         changes["data.source"] = str(path.resolve())
     return override(config, changes)

@@ -17,6 +17,7 @@ from PIL import Image
 
 import pokegan
 from pokegan.cli.main import main
+from pokegan.data import demo_files
 from pokegan.data.duplicates import NEAR, SAME_FILE
 from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 from pokegan.data.packed import PackedImages
@@ -352,6 +353,26 @@ def test_demo_files(here: Path, capsys: Output) -> None:
         assert main(["data", "demo", *wrong.split(), "--out", "no"]) == 2
         capsys.readouterr()
     assert not (here / "no").exists() or not any((here / "no").iterdir())
+
+
+def test_stopped_drawing_leaves_whole_files_only(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_files, "_BUNCH", 1)
+    (here / ".creature-of-mine.part").touch()
+
+    def stop(done: int, total: int) -> None:
+        deadline = time.monotonic() + 20
+        while len(list(here.glob(".*.part"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo_files.write_demo(here, 512, 50, 0, workers=1, progress=stop)
+    assert [path.name for path in here.glob(".*")] == [".creature-of-mine.part"]
+    for path in here.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
 
 
 def test_fetch_errors_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:

@@ -1,6 +1,7 @@
 """`pokegan evaluate` and `--metrics-every` as a user meets them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +83,24 @@ def test_json_of_several_runs_in_their_own_folders(
     assert "--data is wanted" in capsys.readouterr().err
 
 
-def test_several_runs_are_put_in_order(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    last = next(iter(checkpoint.available(measured / "checkpoints")))
-    assert main(["evaluate", str(measured), str(last), *QUICK]) == 0
+def test_several_runs_are_put_in_order(
+    measured: Path, packed_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what is found of each stays: a run's in it, a file's beside it under its own name."""
+    run = shutil.copytree(measured, tmp_path / "run")
+    shutil.rmtree(run / "evaluation", ignore_errors=True)
+    (last,) = checkpoint.available(run / "checkpoints")
+    weights = run / "generator-best.safetensors"
+    sources = [run, last, run / "checkpoints" / "best.pt", weights]
+    data = ["--data", str(packed_folder)]
+    assert main(["evaluate", *map(str, sources), *QUICK, *data]) == 0
     told = capsys.readouterr().out
-    assert "  1. " in told
-    assert "  2. " in told
+    assert [f"  {place}. " in told for place in range(1, 6)] == [True] * 4 + [False]
+    places = ["evaluation", f"checkpoints/evaluation-{last.stem}", "checkpoints/evaluation-best"]
+    for source, place in zip(sources, [*places, "evaluation-generator-best"], strict=True):
+        found = json.loads((run / place / "evaluation.json").read_text())
+        assert found["conditions"]["name"] == str(source)
+        assert (run / place / "nearest.png").exists()
 
 
 def test_raw_weights_and_other_checkpoints(

@@ -65,6 +65,7 @@ def test_resume_goes_on(packed_folder: Path, tmp_path: Path) -> None:
     [
         (["train", "nothing"], "there is no recipe 'nothing'; choose one of house-dcgan"),
         (["train", "--data", "/no/such/folder"], "/no/such/folder"),
+        (["train", "--data", "~nosuch/pictures"], "~nosuch/pictures: no folder is known for"),
         (["train", "--size", "50"], "--size 50"),
         (["train", "--batch", "1"], "--batch 1: at least 2"),
         (["train", "--batch", "many"], "--batch"),

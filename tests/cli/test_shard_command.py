@@ -119,7 +119,7 @@ def test_demo_creatures_beyond_the_embedded_set_and_as_shards(here: Path, capsys
     from pokegan.data.entries import DrawnEntry
 
     (here / "07").mkdir()
-    assert draw(Drawing(here, 16, (DrawnEntry("07/creature-070001", 70_001, 5),))) == 1
+    assert draw(Drawing(here, 16, (DrawnEntry("07/creature-070001", 70_001, 5),), "0")) == 1
     with Image.open(here / "07" / "creature-070001.png") as image:
         assert np.array_equal(np.asarray(image), draw_creature(70_001, 16, 5))
     assert [path.name for path in (here / "07").iterdir()] == ["creature-070001.png"]

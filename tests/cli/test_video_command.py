@@ -1,5 +1,6 @@
 """`pokegan video` and the ways through the latents of `pokegan generate`, as a user meets them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,7 @@ def test_interpolation_rows_hold_the_creatures_of_generate(
         (["video", "RUN", "--out", "clip.avi"], "--out clip.avi"),
         (["video", "RUN", "--kind", "walk", "--keys", "1", "--out", "a.gif"], "--keys 1"),
         (["video", "RUN", "--kind", "walk", "--psi", "2", "--out", "a.gif"], "--psi 2"),
+        (["video", "RUN", "--fps", "0", "--out", "a.gif"], "--fps 0"),
         (["video", "nowhere", "--out", "a.gif"], "nowhere"),
         (["generate", "RUN", "--interpolate", "1"], "--interpolate 1"),
         (["generate", "RUN", "--interpolate", "4", "--columns", "2"], "--columns"),
@@ -113,6 +115,20 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert message in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_default_name_is_the_whole_folders(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="needs pokegan[video]")
+    monkeypatch.chdir(tmp_path)
+    copied = shutil.copytree(run_folder, tmp_path / "lr-0.004")
+    short = ["--seconds", "1", "--fps", "4", "--max-side", "32"]
+    assert main(["video", str(copied), *short]) == 0
+    weights = copied / "generator.safetensors"
+    assert main(["video", str(weights), "--kind", "walk", "-n", "2", *short]) == 0
+    found = {path.name for path in tmp_path.glob("*.mp4")}
+    assert found == {"lr-0.004-progress.mp4", "generator-walk.mp4"}
 
 
 def test_progress_needs_a_grid(tmp_path: Path, tiny: RunConfig) -> None:

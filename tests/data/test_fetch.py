@@ -244,6 +244,35 @@ def test_stored_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_an_interruption_in_the_exchange_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "set"
+
+    def make(content: bytes) -> None:
+        with stored.making(folder, replace=True) as new:
+            new.pictures.mkdir()
+            (new.pictures / "a.png").write_bytes(content)
+
+    make(b"1")
+    rename = Path.rename
+
+    def interrupt_once(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        if path == folder:
+            raise KeyboardInterrupt
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupt_once)
+        with pytest.raises(KeyboardInterrupt):
+            make(b"22")
+    found = stored.find(folder)
+    assert found is not None
+    assert (found.pictures / "a.png").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 @pytest.mark.parametrize("note", ["", "[]", "{}", json.dumps({"files": 1, "bytes": 1})])
 def test_broken_note_means_not_stored(tmp_path: Path, note: str) -> None:
     (tmp_path / "stored.json").write_text(note)

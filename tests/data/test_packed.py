@@ -1,14 +1,18 @@
 """The packed format: manifest there and back, damage noticed, atomic replacement."""
 
+import errno
+import itertools
 import json
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interrupted import interrupted_at
 
 from pokegan.data import packed
 from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped
@@ -136,6 +140,40 @@ def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_no_interruption_of_the_exchange_loses_the_old_set(tmp_path: Path) -> None:
+    for step in itertools.count(1):
+        folder = tmp_path / str(step)
+        for name in ("set", "new"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "which").write_text(name)
+        interrupted = interrupted_at(step, partial(packed.swap, folder / "new", folder / "set"))
+        assert (folder / "set" / "which").read_text() in ("set", "new")
+        if not interrupted:
+            break
+    assert (folder / "set" / "which").read_text() == "new"
+
+
+def test_a_set_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "set", count=3)
+    rename = Path.rename
+
+    def refuse_the_new(path: Path, target: Path) -> Path:
+        if path.name.endswith(".part") and (path / "new").exists():
+            raise OSError(errno.EIO, "the disk is broken")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with (
+        pytest.raises(DataError, match=r"cannot write .*set: the disk is broken"),
+        staged(tmp_path / "set") as folder,
+    ):
+        (folder / "new").touch()
+    assert len(PackedImages.open(tmp_path / "set", verify=True)) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
@@ -190,6 +228,12 @@ def test_the_current_folder_is_not_replaced(
     with pytest.raises(DataError, match="is the current folder or holds it"):
         make(Path(name))
     assert Path.cwd().is_dir()
+
+
+@pytest.mark.skipif(not Path("/proc").is_mount(), reason="no mount point that is always there")
+def test_a_mount_point_is_refused_before_the_work() -> None:
+    with pytest.raises(DataError, match=r"^/proc is a mount point.*: name a folder in it$"):
+        make(Path("/proc"))
 
 
 def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:

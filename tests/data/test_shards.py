@@ -2,13 +2,17 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,6 +287,34 @@ def test_threads_and_processes_read_the_same(
         assert all(pool.map(read, range(4)))
     sent = pickle.loads(pickle.dumps(made))
     assert [sent.read(i) for i in order[:20]] == [expected[i] for i in order[:20]]
+
+
+def test_a_thread_may_open_a_file_at_any_step_of_another(
+    made: ShardPictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pokegan.data.shards._OPEN", 2)
+    expected = [made.read(i) for i in range(COUNT)]
+    for step in itertools.count(1):
+        steps = 0
+
+        def trace(frame: FrameType, event: str, argument: Any, step: int = step) -> Any:
+            nonlocal steps
+            if frame.f_code.co_name != "_file":
+                return None
+            frame.f_trace_opcodes = True
+            steps += event == "opcode"
+            if steps == step and event == "opcode":
+                made._files[-step] = made._files[next(reversed(made._files))]
+            return trace
+
+        sys.settrace(trace)
+        try:
+            found = [made.read(i) for i in (0, COUNT // 2, COUNT - 1)]
+        finally:
+            sys.settrace(None)
+        assert found == [expected[i] for i in (0, COUNT // 2, COUNT - 1)]
+        if steps < step:
+            break
 
 
 def test_texts_are_a_sequence_of_little_memory() -> None:

@@ -8,17 +8,20 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pokegan.cache_folder import cache_folder
 from pokegan.data.entries import DrawnEntry, FileEntry
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource, FolderSource, open_data, resolve
-from pokegan.errors import DataError
+from pokegan.data.streamed import open_streamed
+from pokegan.errors import ConfigError, DataError
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="a matter of POSIX file systems")
 
@@ -282,10 +285,27 @@ def test_unknown_data_says_what_there_is(
     assert "a folder of pictures" in message
 
 
+def test_a_user_that_there_is_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for function in (resolve, partial(open_streamed, options=PrepareOptions(8))):
+        with pytest.raises(DataError, match="~nosuch/pictures: no folder is known for ~nosuch"):
+            function("~nosuch/pictures")
+    monkeypatch.setenv("POKEGAN_CACHE", "~nosuch/cache")
+    with pytest.raises(ConfigError, match="POKEGAN_CACHE=~nosuch/cache"):
+        cache_folder()
+
+
 def test_one_file_is_not_a_set(tmp_path: Path) -> None:
     _write(tmp_path, {"a.png": PNG})
     with pytest.raises(DataError, match="the folder it is in"):
         resolve(str(tmp_path / "a.png"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that nobody can read")
+@pytest.mark.parametrize("name", ["a.zip", "a"])
+def test_a_file_that_cannot_be_read_is_not_the_caches_fault(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=rf"/{name} cannot be read: [^;]*$"):
+        resolve(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])

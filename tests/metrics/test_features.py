@@ -131,6 +131,14 @@ def test_inception_from_a_file_equals_the_network_itself(
     images = resize(as_floats(creatures[:1]), 299).mul(255).round().byte()
     torch.testing.assert_close(features, network(images)[0])
     assert features.shape == (1, inception.FEATURES)
+    assert found.identity == inception.identity(tmp_path / "weights.pth")
+
+
+def test_other_inception_weights_are_known_by_another_name(tmp_path: Path) -> None:
+    for name, content in (("one", b"1"), ("two", b"2"), ("copy of one", b"1")):
+        (tmp_path / name).write_bytes(content)
+    one, two, copy = (inception.identity(tmp_path / n) for n in ("one", "two", "copy of one"))
+    assert one == copy != two
 
 
 def test_inception_weights_that_cannot_be_had(

@@ -106,3 +106,9 @@ def test_one_colour_everywhere_is_no_division_by_0(small: Pictures) -> None:
     blank = np.full_like(small, 255)
     found = sliced.sliced_wasserstein(small, blank)
     assert all(np.isfinite(value) and value > 100 for value in found.values())
+
+
+@pytest.mark.parametrize("seed", [2**62, 2**63 - 1])
+def test_any_seed_of_latents_is_one_of_patches(small: Pictures, seed: int) -> None:
+    found = sliced.sliced_wasserstein(small[:4], small[4:8], seed)
+    assert found != sliced.sliced_wasserstein(small[:4], small[4:8], seed - 1)

@@ -1,6 +1,8 @@
 """Videos read back by decoders: frames, sizes, times, and that a failure leaves nothing."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image, ImageSequence
 
 from pokegan.errors import ConfigError, PokeganError
 from pokegan.render.animation import progress_frames
-from pokegan.render.video import check_video, save_video
+from pokegan.render.video import _save_mp4, check_video, save_video
 
 COUNT, FPS = 12, 10.0
 
@@ -91,6 +93,57 @@ def test_a_failure_in_between_leaves_what_was_there(tmp_path: Path, suffix: str)
         save_video(broken(), path, FPS)
     assert path.read_bytes() == b"older"
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@contextlib.contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No process writes a file of more than `size` bytes, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_encoder_that_fails_at_the_end_leaves_the_older_video(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="needs pokegan[video]")
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"older")
+    with files_up_to(1000), pytest.raises(PokeganError, match="encoder failed: it ended by signal"):
+        save_video(frames(), path, FPS)
+    assert path.read_bytes() == b"older"
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_encoders_own_words_are_told() -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="needs pokegan[video]")
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with pytest.raises(PokeganError, match=r"encoder failed: .*No space left") as caught:
+        _save_mp4(iter(frames()), Path("/dev/full"), FPS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:x.mp4"])
+def test_a_name_may_hold_a_colon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="needs pokegan[video]")
+    monkeypatch.chdir(tmp_path)
+    save_video(frames(), Path(name), FPS)
+    assert len(read(tmp_path / name)[0]) == COUNT
+
+
+def test_an_encoder_that_cannot_be_started_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="needs pokegan[video]")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "no-ffmpeg"))
+    with pytest.raises(PokeganError, match=r"encoder cannot be started: .*no-ffmpeg"):
+        save_video(frames(), tmp_path / "a.mp4", FPS)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,13 @@ from pokegan import recipes
 from pokegan.cli.main import main
 from pokegan.config import LatentConfig, RunConfig, override
 from pokegan.errors import PokeganError
+from pokegan.monitor.stats import StatsWriter
 from pokegan.networks.progressive import Growable
 from pokegan.training.export import export_onnx, export_safetensors, write_card
 from pokegan.training.generator import Generator, GeneratorSpec, load
 from pokegan.training.networks import build_generator, grown_options
 from pokegan.training.program import write_down
+from pokegan.training.run_folder import RunFolder
 from pokegan.training.session import train
 
 ALONE = """
@@ -155,15 +157,27 @@ def test_the_command_exports_a_run_with_a_card(
     assert str(tmp_path) not in card  # no folder of whoever trained it
 
 
-@pytest.mark.parametrize("where", ["the run", "a file"])
+def test_a_metric_that_is_not_finite_is_told_in_the_card(tmp_path: Path, tiny: RunConfig) -> None:
+    run = train(tiny, tmp_path / "run")
+    with StatsWriter(RunFolder(run.folder).stats, resume_step=6) as stats:
+        stats.write(6, {"metrics/fid": float("nan"), "metrics/kid": 1.5})
+    assert main(["export", str(run.folder), "--out", str(tmp_path / "mine")]) == 0
+    card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    assert "| metrics/fid | not finite |" in card
+    assert "| metrics/kid | 1.5 |" in card
+
+
+@pytest.mark.parametrize(
+    ("source", "out"), [("run", "run"), ("run/generator.safetensors", "run"), ("run", "a file")]
+)
 def test_where_it_cannot_go(
-    tmp_path: Path, tiny: RunConfig, where: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny: RunConfig, source: str, out: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tiny, tmp_path / "run")
     before = {item: item.stat().st_mtime_ns for item in run.folder.rglob("*")}
-    out = run.folder if where == "the run" else run.weights
+    place = run.weights if out == "a file" else tmp_path / out
     capsys.readouterr()
-    assert main(["export", str(run.folder), "--out", str(out)]) == 2
+    assert main(["export", str(tmp_path / source), "--out", str(place)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert {item: item.stat().st_mtime_ns for item in run.folder.rglob("*")} == before
 
