@@ -199,6 +199,14 @@ def test_only_the_newest_checkpoints_are_kept(tiny: RunConfig, tmp_path: Path) -
     assert kept == ["step-00000005.pt", "step-00000006.pt"]
 
 
+@pytest.mark.parametrize("keep", [1, 5, 10])
+def test_as_many_checkpoints_are_kept_as_promised(tmp_path: Path, keep: int) -> None:
+    for step in range(1, 9):
+        checkpoint.save(tmp_path, step, {}, keep)
+        kept = [checkpoint.load(path)["step"] for path in checkpoint.available(tmp_path)]
+        assert kept == list(range(1, step + 1))[-keep:]
+
+
 def test_a_finished_run_says_so(tiny: RunConfig, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
     with pytest.raises(ConfigError, match="already at step 6 of 6"):
