@@ -106,8 +106,9 @@ class Trainer:
                 self._draw()
                 raise
             except DataError:  # the state is whole: only its next pictures are missing
-                if self.saved_at != self.done:
-                    self.save()
+                # Other ranks may not be here, so nothing is exchanged: the means are this rank's.
+                if self.saved_at != self.done and self.ranks.is_main:
+                    self._write()
                 raise
             finally:
                 self.parts.source.close()
