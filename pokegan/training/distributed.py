@@ -179,14 +179,32 @@ class Ranks:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Expect progress of every rank while the body runs."""
+        with self._expecting(True):
+            yield
+
+    @contextlib.contextmanager
+    def _expecting(self, progress: bool) -> Iterator[None]:
         if self.watch is None:
             yield
             return
-        self.watch.armed = True
+        before, self.watch.armed = self.watch.armed, progress
         try:
             yield
         finally:
-            self.watch.armed = False
+            self.watch.armed = before
+
+    def on_main(self, work: Callable[[], object]) -> None:
+        """Do `work` on rank 0; the others wait for it, for any time and in no exchange."""
+
+        def done() -> str:
+            work()
+            return ""
+
+        with self._expecting(False):
+            if self.store is not None:
+                self.from_main(done)
+            elif self.is_main:
+                work()
 
     def from_main(self, make: Callable[[], str]) -> str:
         """Return what `make` returns on rank 0; the others wait for it, for any time."""

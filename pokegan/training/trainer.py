@@ -250,8 +250,10 @@ class Trainer:
         if not self.quality.due(self.done):
             return
         self.sums.merge(self.ranks.mean)
-        if self.recording is None:
-            return
+        self.ranks.on_main(self._measure)  # it may take longer than `--rank-timeout`
+
+    def _measure(self) -> None:
+        assert self.recording is not None
         self._check_finite()
         with self.timing.part("metrics"):
             found = self.quality.measure(self._generator(), self.parts.device)
