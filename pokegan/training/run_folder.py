@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,18 +126,23 @@ class RunFolder:
         return sorted((self.path / "reconstructions").glob("epoch-*.png"), key=_number)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 0.0) -> Iterator[None]:
         """Hold the folder for one process; the lock goes with the process, and leaves no file.
+
+        Args:
+            patience: seconds in which another process may still let go of it.
 
         Raises:
             CheckpointError: another process trains in it.
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end = time.monotonic() + patience
+            while not _take(handle):
+                if time.monotonic() >= end:
+                    raise CheckpointError(f"{self.path}: another process trains in it now")
+                time.sleep(0.2)
             yield
-        except BlockingIOError:
-            raise CheckpointError(f"{self.path}: another process trains in it now") from None
         finally:
             os.close(handle)
 
@@ -208,6 +214,15 @@ def find(path: Path) -> RunFolder:
     if not path.is_dir():
         raise CheckpointError(f"{path}: there is no such run folder")
     return RunFolder(path.resolve() if path.is_symlink() else path)
+
+
+def _take(handle: int) -> bool:
+    """Lock an open folder for this process; return whether nobody else has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _number(path: Path) -> int:

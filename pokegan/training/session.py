@@ -45,6 +45,8 @@ from pokegan.training.trainer import Trainer
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
+PATIENCE_SECONDS = 20.0  # for a job's earlier processes to end
+
 
 def train(
     config: RunConfig,
@@ -333,8 +335,9 @@ def _config_of(folder: RunFolder, ranks: Ranks) -> RunConfig:
 
 @contextlib.contextmanager
 def _locked(folder: RunFolder, ranks: Ranks) -> Iterator[RunFolder]:
-    """Hold the folder for this job, on rank 0."""
-    with folder.locked() if ranks.is_main else contextlib.nullcontext():
+    """Hold the folder for this job, on rank 0; those that a restart ended may still be in it."""
+    patience = PATIENCE_SECONDS if ranks.restarted else 0.0
+    with folder.locked(patience) if ranks.is_main else contextlib.nullcontext():
         yield folder
 
 

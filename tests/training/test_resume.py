@@ -1,8 +1,11 @@
 """A run that is stopped and continued is the run that was not stopped."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -190,6 +193,42 @@ def test_one_process_a_run(tiny: RunConfig, tmp_path: Path) -> None:
     ):
         resume(run.folder, {"length.steps": 9})
     assert resume(run.folder, {"length.steps": 9}).steps == 9
+
+
+def test_a_failure_of_the_run_is_not_told_as_another_process(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError, match="a pipe is full"), RunFolder(tmp_path).locked():
+        raise BlockingIOError("a pipe is full")
+
+
+def test_a_restarted_job_waits_for_its_earlier_processes(tmp_path: Path) -> None:
+    held = contextlib.ExitStack()
+    held.enter_context(RunFolder(tmp_path).locked())
+    threading.Timer(0.5, held.close).start()
+    with RunFolder(tmp_path).locked(patience=20.0):
+        start = time.monotonic()
+        with (
+            pytest.raises(CheckpointError, match="another process trains in it"),
+            RunFolder(tmp_path).locked(),
+        ):
+            pass
+        assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_only_a_restart_makes_patient(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    locked = RunFolder.locked
+
+    def note(self: RunFolder, patience: float = 0.0) -> contextlib.AbstractContextManager[None]:
+        waited.append(patience)
+        return locked(self, patience)
+
+    monkeypatch.setattr(RunFolder, "locked", note)
+    train(override(tiny, {"length.steps": 1}), tmp_path / "run")
+    assert [seconds > 0 for seconds in waited] == [restarts == "1"]
 
 
 def test_only_the_newest_checkpoints_are_kept(tiny: RunConfig, tmp_path: Path) -> None:
