@@ -163,6 +163,8 @@ def _go_on(
         trainer = _trainer(config, packed, folder, ranks)
         for problem in trainer.resume() if some or not restarted else []:
             voice.say(f"note      passed over: {problem}")
+        if trainer.growth.beyond():
+            voice.say(f"note      {trainer.growth.beyond()}")
         if trainer.done >= trainer.total and not restarted:
             raise ConfigError(
                 f"{folder.path} is already at step {trainer.done} of {trainer.total}; "

@@ -286,6 +286,30 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.parametrize(("final", "words"), [(0.25, "stay at 0.25"), (0.0, "are 0 and nothing")])
+def test_a_cosine_keeps_to_the_length_that_the_run_began_with(
+    tiny: RunConfig, tmp_path: Path, final: float, words: str
+) -> None:
+    changes = {"schedule.rates": "cosine", "schedule.final": final, "output.log_every": 1}
+    config = override(tiny, {**changes, "length.steps": 4, "output.checkpoint_every": 2})
+    train(config, tmp_path / "run")
+    whole = rates(tmp_path / "run")
+    (tmp_path / "run/checkpoints/step-00000004.pt").unlink()  # as if killed before
+    said: list[str] = []
+    resume(tmp_path / "run", {"length.steps": 7}, said.append)
+    base = tiny.generator_optimizer.lr
+    assert rates(tmp_path / "run") == pytest.approx([*whole, *[final * base] * 3])
+    assert any(line.startswith("note") and "over 4 steps" in line for line in said)
+    assert any(words in line for line in said)
+    said.clear()
+    resume(tmp_path / "run", {"length.steps": 8}, said.append)
+    assert any("over 4 steps" in line for line in said)
+
+
+def rates(run: Path) -> list[float]:
+    return [record["lr/generator"] for record in read_stats(run / "stats.jsonl")]
+
+
 def test_the_config_on_disk_says_the_new_length(tiny: RunConfig, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
     resume(tmp_path / "run", {"length.steps": 7})
