@@ -129,6 +129,8 @@ class RunFolder:
     def locked(self, patience: float = 0.0) -> Iterator[None]:
         """Hold the folder for one process; the lock goes with the process, and leaves no file.
 
+        What a process that was killed has left of a checkpoint half written is removed.
+
         Args:
             patience: seconds in which another process may still let go of it.
 
@@ -142,9 +144,16 @@ class RunFolder:
                 if time.monotonic() >= end:
                     raise CheckpointError(f"{self.path}: another process trains in it now")
                 time.sleep(0.2)
+            self._tidy()
             yield
         finally:
             os.close(handle)
+
+    def _tidy(self) -> None:
+        """Remove what `atomic_path` had no time to: nobody else writes checkpoints now."""
+        for name in (".step-*.pt", ".best-*.pt"):
+            for path in self.checkpoints.glob(name):
+                path.unlink(missing_ok=True)
 
     def read_config(self) -> RunConfig:
         """Return the run's settings.

@@ -266,7 +266,7 @@ class Trainer:
         """Write the complete state and the averaged generator's weights, on rank 0.
 
         Raises:
-            DivergedError: a loss is not finite; nothing is written.
+            DivergedError: a loss or a weight is not finite; nothing is written.
         """
         self.saved_at = self.done
         self.sums.merge(self.ranks.mean)
@@ -337,8 +337,10 @@ class Trainer:
         return {**state, "path": str(path), "passed_over": [str(one) for one in passed_over]}
 
     def _check_finite(self) -> None:
+        """Before anything is written: the last update may have spoiled what no loss has seen."""
         self._wait()
         self._check(self.sums.peek())
+        self._check(self.parts.norms())
 
     def _wait(self) -> None:
         """Wait for the device, as what comes next does: its work counts as the steps'."""

@@ -13,13 +13,16 @@ import torch
 
 from pokegan.config import NetworkConfig, OptimizerConfig, RunConfig, override
 from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.errors import CheckpointError, ConfigError, DivergedError
 from pokegan.monitor.stats import read_stats
 from pokegan.training import checkpoint
+from pokegan.training.growth import Growth
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.session import resume, train
+from pokegan.training.trainer import Trainer
 
 LOSSES = ("loss/discriminator", "loss/generator", "score/real", "score/fake")
 
@@ -159,6 +162,56 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tiny: RunConfig, tmp_path
         resume(tmp_path / "run", {"length.steps": 6})
     assert (tmp_path / "run/generator.safetensors").read_bytes() == good
     assert not (tmp_path / "run/checkpoints/step-00000005.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("generator", "generator: .* is not finite at step 2"),
+        ("discriminator", "discriminator: .* is not finite at step 2"),
+        ("ema", "moving average: .* is not finite at step 2"),
+    ],
+)
+def test_an_update_that_spoils_the_weights_is_never_kept(
+    tiny: RunConfig, tmp_path: Path, where: str, words: str
+) -> None:
+    """The losses of the step are those before its update: they are all finite."""
+    packed = PackedImages.open(tiny.data.source)
+    config = override(tiny, {"length.steps": 1})
+    good = train(config, tmp_path / "run").weights.read_bytes()
+    trainer = Trainer(
+        override(tiny, {"length.steps": 2}),
+        Growth(override(tiny, {"length.steps": 2}), packed),
+        RunFolder(tmp_path / "run"),
+        packed.checksum,
+    )
+    trainer.resume()
+    parts, update = trainer.parts, trainer.parts.ema.update
+    spoiled = parts.ema.network if where == "ema" else parts.networks[where]
+
+    def spoil(*arguments: int) -> None:
+        update(*arguments)
+        with torch.no_grad():
+            next(spoiled.parameters())[0].fill_(float("nan"))
+
+    parts.ema.update = spoil  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=words):
+        trainer.train()
+    assert (tmp_path / "run/generator.safetensors").read_bytes() == good
+    kept = [path.name for path in (tmp_path / "run/checkpoints").iterdir()]
+    assert kept == ["step-00000001.pt"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    train(override(tiny, {"length.steps": 1}), tmp_path / "run")
+    checkpoints = tmp_path / "run/checkpoints"
+    (checkpoints / ".step-00000002-77-0123abcd.pt").write_bytes(b"half")
+    (checkpoints / ".best-77-0123abcd.pt").write_bytes(b"half")
+    resume(tmp_path / "run", {"length.steps": 2})
+    kept = sorted(path.name for path in checkpoints.iterdir())
+    assert kept == ["step-00000001.pt", "step-00000002.pt"]
 
 
 def test_changed_settings_are_noticed(tiny: RunConfig, tmp_path: Path) -> None:
