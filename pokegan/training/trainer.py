@@ -102,7 +102,8 @@ class Trainer:
             try:
                 with self.ranks.watched():
                     stopped = self._loop(start, interruption)
-            except DivergedError:
+            except DivergedError as error:
+                self.ranks.fails(error)  # the others wait in an exchange; drawing takes a while
                 self._draw()
                 raise
             except DataError:  # the state is whole: only its next pictures are missing

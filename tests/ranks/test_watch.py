@@ -11,7 +11,9 @@ from torch.distributed import HashStore
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
-from pokegan.training.distributed import Ranks
+from pokegan.errors import DivergedError
+from pokegan.training import watch as watch_module
+from pokegan.training.distributed import Ranks, _told_first
 from pokegan.training.growth import Growth
 from pokegan.training.launch import Launch
 from pokegan.training.quality import Quality
@@ -78,6 +80,36 @@ def test_a_rank_that_does_nothing_is_told(pair: list[Ranks]) -> None:
         time.sleep(1.2)
     assert told(pair[0]) != []
     assert told(pair[1]) == []
+
+
+def test_a_divergence_is_told_before_it_is_drawn(
+    pair: list[Ranks], tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "GRACE_SECONDS", 60.0)  # the process shall not end
+    main, other = pair[0].watch, pair[1].watch
+    assert main is not None
+    assert other is not None
+    packed = PackedImages.open(tiny.data.source)
+    ranks = Lone(Launch(), pair[0].store, main)
+    folder = create(tiny, tmp_path / "run")
+    trainer = Trainer(tiny, Growth(tiny, packed), folder, packed.checksum, ranks)
+    failed_when_drawn: list[int | None] = []
+
+    def draw() -> None:
+        end = time.monotonic() + 10
+        while other.failed is None and time.monotonic() < end:
+            time.sleep(0.02)
+        failed_when_drawn.append(other.failed)
+
+    def diverge(*_: object) -> None:
+        raise DivergedError("not finite")
+
+    monkeypatch.setattr(trainer, "_draw", draw)
+    monkeypatch.setattr(trainer, "_loop", diverge)
+    with pytest.raises(DivergedError) as caught:
+        trainer.train()
+    assert failed_when_drawn == [2]
+    assert _told_first(main, 0, caught.value) == (caught.value, True)  # and it says why
 
 
 class Lone(Ranks):
