@@ -87,7 +87,8 @@ class Trainer:
         """Run the loop and write everything; return what is there."""
         start = time.perf_counter() - self.seconds
         self.timing = Timing()
-        with Interruption() as interruption, contextlib.ExitStack() as files:
+        by_torchrun = bool(self.ranks.launch.job)
+        with Interruption(by_torchrun) as interruption, contextlib.ExitStack() as files:
             if self.ranks.is_main:
                 count = self.parts.source.count
                 self.recording = Recording(
