@@ -190,7 +190,7 @@ def create(config: RunConfig, out: Path | None, job: str = "") -> RunFolder:
         if job:
             write_text(folder.path / ".job", job)
             if out is None:
-                write_text(RUNS / f".job-{job}", folder.path.name)
+                write_text(_note_of(job), folder.path.name)
         write_text(folder.config, config.to_json())
     except OSError as error:
         where = f"--out {out}" if out is not None else str(RUNS)
@@ -207,11 +207,17 @@ def begun(out: Path | None, job: str) -> str:
         job: of torchrun; "" takes any run that is in `out`.
     """
     try:
-        out = out or RUNS / (RUNS / f".job-{job}").read_text(encoding="utf-8")
+        out = out or RUNS / _note_of(job).read_text(encoding="utf-8")
         same = not job or (out / ".job").read_text(encoding="utf-8") == job
     except OSError:
         return ""
     return str(out) if same and RunFolder(out).config.is_file() else ""
+
+
+def forget(job: str) -> None:
+    """Forget the default folder of an earlier job that had the same name."""
+    with contextlib.suppress(OSError):  # where it cannot be removed, none can be written either
+        _note_of(job).unlink(missing_ok=True)
 
 
 def find(path: Path) -> RunFolder:
@@ -237,6 +243,11 @@ def _take(handle: int) -> bool:
 def _number(path: Path) -> int:
     """Return the first number in a name such as epoch-0012.png or stage-2-32px."""
     return int(path.stem.split("-")[1])
+
+
+def _note_of(job: str) -> Path:
+    """Return the file that holds the name of a job's default folder."""
+    return RUNS / f".job-{job}"
 
 
 def _default(config: RunConfig) -> Path:
