@@ -1,6 +1,7 @@
 """Batches decoded anew each epoch by the workers of a DataLoader, for where DALI cannot be had."""
 
 import io
+import os
 import signal
 import sys
 import threading
@@ -207,6 +208,10 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; a worker goes on until it is told to stop."""
+    """Ctrl-C reaches every process of the terminal; a worker goes on until it is told to stop.
+
+    torchrun signals the whole group of a rank's processes, of which a worker therefore is none.
+    """
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -53,6 +53,10 @@ class CountedNoise:
         parts = [random.normal(self.seed, stream, step, samples, count) for stream in streams]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def pass_over(self, batch: int) -> None:
+        """Leave out a draw for `batch` values: what comes behind it is as if it had been made."""
+        self._draw(batch)
+
     def _draw(self, batch: int) -> tuple[Tensor, Tensor, range]:
         """Return the step, its samples, and a new stream for each pass over them."""
         if self.step is None or self.samples is None:
@@ -72,6 +76,11 @@ class _Noise(nn.Module):
         super().__init__()
         self.counted: CountedNoise | None = None
 
+    @property
+    def amount(self) -> float:
+        """Return how much noise there is in training."""
+        raise NotImplementedError
+
     def _normal(self, like: Tensor) -> Tensor:
         """Return N(0, 1) of the shape of `like`, float32, which the caller may change."""
         if self.counted is None:
@@ -90,6 +99,11 @@ class Dropout(_Noise):
         if not 0 <= p < 1:
             raise ConfigError(f"dropout {p:g}: a probability in [0, 1) is wanted")
         self.p = p
+
+    @property
+    def amount(self) -> float:
+        """Return the probability."""
+        return self.p
 
     def forward(self, values: Tensor) -> Tensor:
         """[N, ...] to the same."""
@@ -125,6 +139,11 @@ class GaussianNoise(_Noise):
             raise ConfigError(f"noise {sigma:g}: a number of 0 or more is wanted")
         self.sigma = sigma
 
+    @property
+    def amount(self) -> float:
+        """Return the standard deviation."""
+        return self.sigma
+
     def forward(self, values: Tensor) -> Tensor:
         """[N, ...] to the same."""
         if not self.training or self.sigma == 0:
@@ -152,6 +171,13 @@ def attach(network: nn.Module, counted: CountedNoise | None) -> int:
     for layer in layers:
         layer.counted = counted
     return len(layers)
+
+
+def pass_over(network: nn.Module, batch: int) -> None:
+    """Leave out a pass of `batch` values through `network`: other layers draw what they would."""
+    for layer in network.modules():
+        if isinstance(layer, _Noise) and layer.training and layer.amount and layer.counted:
+            layer.counted.pass_over(batch)
 
 
 def _shaped(numbers: Tensor, like: Tensor) -> Tensor:

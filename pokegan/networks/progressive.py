@@ -6,14 +6,14 @@ the latent vector (or the logit) and the picture; no optimiser, no plan of stage
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
-from pokegan.networks.noise import Dropout
+from pokegan.networks.noise import Dropout, pass_over
 from pokegan.networks.pooling import halved
 
 _FADE = "fade."
@@ -25,11 +25,13 @@ Own = TypeVar("Own", bound="Growable")
 class Fade(nn.Module, ABC):
     """The picture's layer of the network of half the size, beside the layers that follow it.
 
-    The result is (1 - alpha) old + alpha new.
+    The result is (1 - alpha) old + alpha new. With alpha 1 the old layer is not computed any more;
+    a compiled step goes on with the graph that it has.
 
     Attributes:
         layer: the old layer, trained along.
         alpha: [] float32 in [0, 1], a buffer.
+        over: whether alpha is known to be 1, without waiting for the device.
     """
 
     alpha: Tensor
@@ -38,10 +40,23 @@ class Fade(nn.Module, ABC):
         super().__init__()
         self.layer = layer
         self.register_buffer("alpha", torch.zeros((), dtype=torch.float32))
+        self.over = False
+
+    def set_alpha(self, alpha: float) -> None:
+        """Set the new layers' part, in [0, 1]. Does not wait."""
+        self.alpha.fill_(alpha)
+        self.over = alpha == 1
 
     def forward(self, given: Tensor, new: Tensor) -> Tensor:
         """Mix what the old layer makes of `given` with `new`, of the same shape."""
+        if not torch.compiler.is_compiling() and self.over:
+            pass_over(self.layer, given.shape[0])
+            return new
         return (1 - self.alpha) * self.old(given) + self.alpha * new
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self.over = False  # whatever alpha is loaded
+        super()._load_from_state_dict(*arguments)
 
     @abstractmethod
     def old(self, given: Tensor) -> Tensor:
@@ -121,7 +136,7 @@ class Growable(nn.Module, ABC):
     def set_alpha(self, alpha: float) -> None:
         """Set the new layers' part, in [0, 1]; nothing without a fade. Does not wait."""
         if self.fade is not None:
-            self.fade.alpha.fill_(alpha)
+            self.fade.set_alpha(alpha)
 
     def freeze(self) -> None:
         """Keep the carried layers as they are, as fixed functions.

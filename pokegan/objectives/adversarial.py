@@ -91,6 +91,7 @@ class AdversarialObjective:
                 ("discriminator",),
                 self.discriminator_loss,
                 clip=self.weight_clip,
+                second_order=any(penalty.second_order for penalty in self._constant),
             ),
             *(
                 Phase(
@@ -99,6 +100,7 @@ class AdversarialObjective:
                     functools.partial(self.lazy_penalty, penalty),
                     every=penalty.every,
                     clip=self.weight_clip,
+                    second_order=penalty.second_order,
                 )
                 for penalty in self._lazy
             ),

@@ -100,9 +100,11 @@ class Penalty(Protocol):
 
     Attributes:
         name: it is recorded as `penalty/<name>`.
+        second_order: it is made of the discriminator's gradients.
     """
 
     name: ClassVar[str]
+    second_order: ClassVar[bool]
 
     @property
     def every(self) -> int:
@@ -117,6 +119,7 @@ class GradientPenalty:
     """lambda times `gradient_penalty`, at places drawn from the seed's own stream."""
 
     name: ClassVar[str] = "gradient"
+    second_order: ClassVar[bool] = True
     seed: int
     weight: float = 10.0
     every: int = 1
@@ -135,6 +138,7 @@ class R1:
     """gamma / 2 times the mean squared gradient on real pictures."""
 
     name: ClassVar[str] = "r1"
+    second_order: ClassVar[bool] = True
     weight: float
     every: int = 1
 
@@ -151,6 +155,7 @@ class R2:
     """gamma / 2 times the mean squared gradient on fakes."""
 
     name: ClassVar[str] = "r2"
+    second_order: ClassVar[bool] = True
     weight: float
     every: int = 1
 
@@ -167,6 +172,7 @@ class Consistency:
     """lambda_2 times `consistency_term`, by the discriminator's `logits_and_features`."""
 
     name: ClassVar[str] = "consistency"
+    second_order: ClassVar[bool] = False
     weight: float = 2.0
     every: int = 1
     bound: float = 0.0

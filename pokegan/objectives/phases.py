@@ -47,6 +47,7 @@ class Phase:
         clip: after the update, every parameter of the networks in `updates` is clamped to
             [-clip, clip]: weights, biases, and norms' scales and biases alike, as in Algorithm 1
             of arXiv 1701.07875; buffers are not. None for no clipping.
+        second_order: the loss holds gradients of the networks in `updates`.
     """
 
     name: str
@@ -55,3 +56,4 @@ class Phase:
     frozen: tuple[str, ...] = ()
     every: int = 1
     clip: float | None = None
+    second_order: bool = False

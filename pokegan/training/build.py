@@ -79,6 +79,23 @@ class Parts:
             "adaptive": None if self.adaptive is None else self.adaptive.state_dict(),
         }
 
+    @torch.no_grad()
+    def norms(self) -> dict[str, float]:
+        """Return the 1-norm of every weight and buffer, the averaged generator's too; waits once.
+
+        Not finite where a number of it is not.
+        """
+        networks = {**self.networks, "moving average": self.ema.network}
+        tensors = {
+            f"{name}: {place}": tensor
+            for name, network in networks.items()
+            for place, tensor in network.state_dict().items()
+            if tensor.is_floating_point()
+        }
+        norms = torch._foreach_norm(list(tensors.values()), 1)
+        values = torch.stack([norm.double() for norm in norms]).tolist()
+        return dict(zip(tensors, values, strict=True))
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` returned."""
         for name, network in self.networks.items():

@@ -22,7 +22,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     with atomic_path(path) as temporary:
         torch.save({"format": FORMAT, "step": step, **state}, temporary)
     others = [other for other in available(folder) if other != path]
-    for old in others[: len(others) + 1 - keep]:
+    for old in others[: max(0, len(others) + 1 - keep)]:
         old.unlink(missing_ok=True)
     return path
 

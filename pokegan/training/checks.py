@@ -7,6 +7,7 @@ from torch import nn
 from pokegan.config import ObjectiveConfig, OutputConfig, RunConfig, settings
 from pokegan.data.loaders import STREAMING, PictureSet, check_loader
 from pokegan.errors import ConfigError
+from pokegan.metrics.evaluation import LEAST
 from pokegan.metrics.features import require
 from pokegan.objectives.losses import LOSSES
 from pokegan.objectives.settings import Traits, penalties
@@ -42,11 +43,17 @@ def check(config: RunConfig) -> None:
 
 
 def check_pictures(config: RunConfig, packed: PictureSet) -> None:
-    """Raise ConfigError when too few of `packed` are left to train on."""
+    """Raise ConfigError when `packed` are too few to train on, or to measure against."""
     held_out = config.data.holdout
     if len(packed) - held_out < 2:
         raise ConfigError(
             f"--holdout {held_out}: of {len(packed)} pictures at least 2 must stay to train on"
+        )
+    every = config.output.metrics_every
+    if every > 0 and len(packed) < LEAST:
+        raise ConfigError(
+            f"--metrics-every {every:g}: measuring wants at least {LEAST} pictures, and there are "
+            f"{len(packed)}; give more of them with --data, or leave it out"
         )
 
 

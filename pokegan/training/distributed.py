@@ -176,17 +176,43 @@ class Ranks:
         """
         return asked if self.watch is None else self.watch.enter(step, asked)
 
+    def fails(self, error: BaseException) -> None:
+        """Tell the other ranks that this one fails, before what it does last: they end meanwhile.
+
+        `joined` tells why, once `error` comes to it.
+        """
+        if self.watch is not None:
+            self.watch.claim(_exit_code(error))
+
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Expect progress of every rank while the body runs."""
+        with self._expecting(True):
+            yield
+
+    @contextlib.contextmanager
+    def _expecting(self, progress: bool) -> Iterator[None]:
         if self.watch is None:
             yield
             return
-        self.watch.armed = True
+        before, self.watch.armed = self.watch.armed, progress
         try:
             yield
         finally:
-            self.watch.armed = False
+            self.watch.armed = before
+
+    def on_main(self, work: Callable[[], object]) -> None:
+        """Do `work` on rank 0; the others wait for it, for any time and in no exchange."""
+
+        def done() -> str:
+            work()
+            return ""
+
+        with self._expecting(False):
+            if self.store is not None:
+                self.from_main(done)
+            elif self.is_main:
+                work()
 
     def from_main(self, make: Callable[[], str]) -> str:
         """Return what `make` returns on rank 0; the others wait for it, for any time."""
@@ -348,7 +374,7 @@ def _fail(watch: Watch, rank: int, speaks: bool, error: BaseException) -> None:
 def _told_first(watch: Watch, rank: int, error: BaseException) -> tuple[BaseException, bool]:
     """Return what is wrong, which may be a rank that is gone, and whether this rank tells it."""
     lost = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _LOST)
-    _await_failure(watch, 0.0 if rank == 0 and not lost else _PRECEDENCE_SECONDS)
+    _await_failure(watch, rank, 0.0 if rank == 0 and not lost else _PRECEDENCE_SECONDS)
     if lost:
         silent = watch.silent()
         if silent:
@@ -359,12 +385,15 @@ def _told_first(watch: Watch, rank: int, error: BaseException) -> tuple[BaseExce
     return error, watch.claim(_exit_code(error))
 
 
-def _await_failure(watch: Watch, seconds: float) -> None:
+def _await_failure(watch: Watch, rank: int, seconds: float) -> None:
     """Raise PeerError when another rank has told, or tells within so many seconds, why it fails."""
     end = time.monotonic() + seconds
     while True:
         if watch.store.check([FAILED]):
-            raise PeerError(int(watch.store.get(FAILED).decode().split()[0]))
+            code, first = map(int, watch.store.get(FAILED).decode().split())
+            if first == rank:
+                return
+            raise PeerError(code)
         if time.monotonic() >= end:
             return
         time.sleep(0.05)

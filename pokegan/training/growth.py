@@ -27,7 +27,8 @@ class Growth:
     Attributes:
         count: pictures to train on.
         total: steps of the run.
-        planned: steps that the stages were divided over; a run resumed for longer has more.
+        planned: steps that the stages and the learning rates were planned over when the run began;
+            one resumed for longer has more.
         plan: when each stage begins; None for a run that does not grow.
         alpha: how far the newest layers have faded in.
     """
@@ -43,10 +44,24 @@ class Growth:
         self.set_planned(self.total)
 
     def set_planned(self, planned: int) -> None:
-        """Divide `planned` steps over the stages; the last one goes on for longer."""
+        """Plan stages and learning rates over `planned` steps; beyond, both stay at their last."""
         self.planned = planned
         self.plan = StagePlan(self.stages, planned) if self.stages else None
-        self.rates = Rates(self.config, self.total, self.plan)
+        self.rates = Rates(self.config, planned, self.plan)
+
+    def beyond(self) -> str:
+        """Say what the learning rates are in steps that were not planned; "" if nothing special."""
+        schedule = self.config.schedule
+        if self.total <= self.planned or schedule.rates != "cosine":
+            return ""
+        return (
+            f"--lr-schedule cosine was planned over {self.planned:,} steps; from there on the "
+            + (
+                f"learning rates stay at {schedule.final:g} of their base"
+                if schedule.final
+                else "learning rates are 0 and nothing is learned: begin a new run for longer"
+            )
+        )
 
     def index(self, step: int) -> int:
         """Return which stage step `step` belongs to; the last one after the end."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pokegan.networks.batch_norm import batch_norms
 from pokegan.objectives.phases import StepInput
 from pokegan.training.step import EagerStep, GradientObserver, Step, StepParts, StepRefusedError
 
@@ -103,7 +104,22 @@ def build_step(wanted: str, parts: StepParts) -> Step:
             Way(frozenset({"capture"}), lambda: CapturedStep(plain, recorder)),
             *ways,
         ]
+    if _differentiates_ranks_twice(parts):
+        ways.insert(0, _refused(StepRefusedError("compile", _TWICE)))
     return FallingBack(ways)
+
+
+# A compiler traces the backward pass of a norm's talk without a gradient of its own.
+_TWICE = (
+    "a penalty on gradients (R1, R2) through batch norm over several ranks would come out wrong"
+)
+
+
+def _differentiates_ranks_twice(parts: StepParts) -> bool:
+    """Return whether a loss has gradients that pass through batch norms over several ranks."""
+    penalised = {name for phase in parts.phases if phase.second_order for name in phase.updates}
+    norms = (norm for name in penalised for norm in batch_norms(parts.networks[name]))
+    return any(norm.peers is not None for norm in norms)
 
 
 def _refused(refusal: StepRefusedError) -> Way:

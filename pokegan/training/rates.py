@@ -16,7 +16,7 @@ class Rates:
 
     Args:
         config: the run's settings.
-        total: its steps.
+        total: its steps as planned; a run resumed for longer has more.
         plan: its stages, whose rates are the discriminator's; None without growth.
     """
 

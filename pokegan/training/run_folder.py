@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,20 +126,34 @@ class RunFolder:
         return sorted((self.path / "reconstructions").glob("epoch-*.png"), key=_number)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 0.0) -> Iterator[None]:
         """Hold the folder for one process; the lock goes with the process, and leaves no file.
+
+        What a process that was killed has left of a checkpoint half written is removed.
+
+        Args:
+            patience: seconds in which another process may still let go of it.
 
         Raises:
             CheckpointError: another process trains in it.
         """
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end = time.monotonic() + patience
+            while not _take(handle):
+                if time.monotonic() >= end:
+                    raise CheckpointError(f"{self.path}: another process trains in it now")
+                time.sleep(0.2)
+            self._tidy()
             yield
-        except BlockingIOError:
-            raise CheckpointError(f"{self.path}: another process trains in it now") from None
         finally:
             os.close(handle)
+
+    def _tidy(self) -> None:
+        """Remove what `atomic_path` had no time to: nobody else writes checkpoints now."""
+        for name in (".step-*.pt", ".best-*.pt"):
+            for path in self.checkpoints.glob(name):
+                path.unlink(missing_ok=True)
 
     def read_config(self) -> RunConfig:
         """Return the run's settings.
@@ -175,7 +190,7 @@ def create(config: RunConfig, out: Path | None, job: str = "") -> RunFolder:
         if job:
             write_text(folder.path / ".job", job)
             if out is None:
-                write_text(RUNS / f".job-{job}", folder.path.name)
+                write_text(_note_of(job), folder.path.name)
         write_text(folder.config, config.to_json())
     except OSError as error:
         where = f"--out {out}" if out is not None else str(RUNS)
@@ -192,11 +207,17 @@ def begun(out: Path | None, job: str) -> str:
         job: of torchrun; "" takes any run that is in `out`.
     """
     try:
-        out = out or RUNS / (RUNS / f".job-{job}").read_text(encoding="utf-8")
+        out = out or RUNS / _note_of(job).read_text(encoding="utf-8")
         same = not job or (out / ".job").read_text(encoding="utf-8") == job
     except OSError:
         return ""
     return str(out) if same and RunFolder(out).config.is_file() else ""
+
+
+def forget(job: str) -> None:
+    """Forget the default folder of an earlier job that had the same name."""
+    with contextlib.suppress(OSError):  # where it cannot be removed, none can be written either
+        _note_of(job).unlink(missing_ok=True)
 
 
 def find(path: Path) -> RunFolder:
@@ -210,9 +231,23 @@ def find(path: Path) -> RunFolder:
     return RunFolder(path.resolve() if path.is_symlink() else path)
 
 
+def _take(handle: int) -> bool:
+    """Lock an open folder for this process; return whether nobody else has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _number(path: Path) -> int:
     """Return the first number in a name such as epoch-0012.png or stage-2-32px."""
     return int(path.stem.split("-")[1])
+
+
+def _note_of(job: str) -> Path:
+    """Return the file that holds the name of a job's default folder."""
+    return RUNS / f".job-{job}"
 
 
 def _default(config: RunConfig) -> Path:

@@ -52,7 +52,7 @@ class Schedule:
         Args:
             progress_kimg: thousands of pictures seen, at least 0. Beyond the run's length, cosine
                 stays at `final`.
-            total_kimg: the run's length. Only cosine depends on it.
+            total_kimg: the run's length as planned when it began. Only cosine depends on it.
         """
         return self._warmup(progress_kimg) * self._decay(progress_kimg, total_kimg)
 

@@ -45,6 +45,8 @@ from pokegan.training.trainer import Trainer
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
+PATIENCE_SECONDS = 20.0  # for a job's earlier processes to end
+
 
 def train(
     config: RunConfig,
@@ -133,7 +135,9 @@ def _check_loader(config: RunConfig, before: RunConfig) -> None:
 
 
 def _begun(out: Path | None, job: str, restarted: bool, go_on: bool) -> str:
-    """Return the folder to go on in, or ""."""
+    """Return the folder to go on in, or ""; a job at its first start has none of its own yet."""
+    if job and not restarted:
+        run_folder.forget(job)
     found = run_folder.begun(out, job) if restarted else ""
     return found or (run_folder.begun(out, "") if go_on else "")
 
@@ -161,6 +165,8 @@ def _go_on(
         trainer = _trainer(config, packed, folder, ranks)
         for problem in trainer.resume() if some or not restarted else []:
             voice.say(f"note      passed over: {problem}")
+        if trainer.growth.beyond():
+            voice.say(f"note      {trainer.growth.beyond()}")
         if trainer.done >= trainer.total and not restarted:
             raise ConfigError(
                 f"{folder.path} is already at step {trainer.done} of {trainer.total}; "
@@ -333,8 +339,9 @@ def _config_of(folder: RunFolder, ranks: Ranks) -> RunConfig:
 
 @contextlib.contextmanager
 def _locked(folder: RunFolder, ranks: Ranks) -> Iterator[RunFolder]:
-    """Hold the folder for this job, on rank 0."""
-    with folder.locked() if ranks.is_main else contextlib.nullcontext():
+    """Hold the folder for this job, on rank 0; those that a restart ended may still be in it."""
+    patience = PATIENCE_SECONDS if ranks.restarted else 0.0
+    with folder.locked(patience) if ranks.is_main else contextlib.nullcontext():
         yield folder
 
 

@@ -87,7 +87,8 @@ class Trainer:
         """Run the loop and write everything; return what is there."""
         start = time.perf_counter() - self.seconds
         self.timing = Timing()
-        with Interruption() as interruption, contextlib.ExitStack() as files:
+        by_torchrun = bool(self.ranks.launch.job)
+        with Interruption(by_torchrun) as interruption, contextlib.ExitStack() as files:
             if self.ranks.is_main:
                 count = self.parts.source.count
                 self.recording = Recording(
@@ -102,12 +103,14 @@ class Trainer:
             try:
                 with self.ranks.watched():
                     stopped = self._loop(start, interruption)
-            except DivergedError:
+            except DivergedError as error:
+                self.ranks.fails(error)  # the others wait in an exchange; drawing takes a while
                 self._draw()
                 raise
             except DataError:  # the state is whole: only its next pictures are missing
-                if self.saved_at != self.done:
-                    self.save()
+                # Other ranks may not be here, so nothing is exchanged: the means are this rank's.
+                if self.saved_at != self.done and self.ranks.is_main:
+                    self._write()
                 raise
             finally:
                 self.parts.source.close()
@@ -249,8 +252,10 @@ class Trainer:
         if not self.quality.due(self.done):
             return
         self.sums.merge(self.ranks.mean)
-        if self.recording is None:
-            return
+        self.ranks.on_main(self._measure)  # it may take longer than `--rank-timeout`
+
+    def _measure(self) -> None:
+        assert self.recording is not None
         self._check_finite()
         with self.timing.part("metrics"):
             found = self.quality.measure(self._generator(), self.parts.device)
@@ -263,7 +268,7 @@ class Trainer:
         """Write the complete state and the averaged generator's weights, on rank 0.
 
         Raises:
-            DivergedError: a loss is not finite; nothing is written.
+            DivergedError: a loss or a weight is not finite; nothing is written.
         """
         self.saved_at = self.done
         self.sums.merge(self.ranks.mean)
@@ -334,8 +339,10 @@ class Trainer:
         return {**state, "path": str(path), "passed_over": [str(one) for one in passed_over]}
 
     def _check_finite(self) -> None:
+        """Before anything is written: the last update may have spoiled what no loss has seen."""
         self._wait()
         self._check(self.sums.peek())
+        self._check(self.parts.norms())
 
     def _wait(self) -> None:
         """Wait for the device, as what comes next does: its work counts as the steps'."""

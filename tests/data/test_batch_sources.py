@@ -237,6 +237,15 @@ def test_workers_leave_interruptions_to_the_parent(make: Callable[..., BatchSour
         assert torch.equal(one, same)
 
 
+def test_workers_are_outside_of_the_group_that_torchrun_signals(
+    make: Callable[..., BatchSource],
+) -> None:
+    make("torch1", 4).batch(0, 4)
+    (worker,) = multiprocessing.active_children()
+    wait_until(lambda: os.getpgid(worker.pid) == worker.pid)
+    assert os.getpgrp() != worker.pid
+
+
 def test_a_source_without_one_of_the_pictures_is_refused(
     packed: PackedImages, folder: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.layers import NORMS
+from pokegan.networks.noise import CountedNoise, attach
 from pokegan.networks.pokegan import PokeganDiscriminator, PokeganGenerator
 from pokegan.networks.progressive import Growable, grow, without_fade
 from pokegan.training.ema import MovingAverage
@@ -133,6 +134,38 @@ def test_the_discriminators_mix(alpha: float) -> None:
     after = alpha * new.hidden[0](new.first(pictures)) + (1 - alpha) * old.first(halved(pictures))
     logits = old.linear(old.hidden[0](after).flatten(1))[:, 0]
     torch.testing.assert_close(new(pictures), logits)
+
+
+@pytest.mark.parametrize("make", [generator, discriminator])
+def test_what_has_faded_out_is_not_computed(make: Callable[..., Growable]) -> None:
+    old, new = make(16), make(32)
+    grow(old, new, fade=True)
+    given = numbers(4, 7) if make is generator else numbers(4, 3, 32, 32)
+    assert new.fade is not None
+    calls: list[nn.Module] = []
+    new.fade.layer.register_forward_hook(lambda layer, *_: calls.append(layer))
+    for alpha, count in ((0.0, 1), (0.5, 2), (1.0, 2), (0.75, 3), (1.0, 3)):
+        new.set_alpha(alpha)
+        new(given)
+        assert len(calls) == count
+    new.load_state_dict(new.state_dict() | {"fade.alpha": torch.tensor(0.5)})
+    new(given)
+    assert len(calls) == 4
+
+
+def test_what_is_left_out_changes_no_dropout_behind_it() -> None:
+    old, new = discriminator(16, norm="none"), discriminator(32, norm="none")
+    grow(old, new, fade=True)
+    counted, pictures = CountedNoise(1, 0), numbers(4, 3, 32, 32)
+    attach(new, counted)
+    assert new.fade is not None
+    logits = []
+    for over in (False, True):
+        counted.begin(torch.tensor(0), torch.arange(4))
+        new.set_alpha(1.0)
+        new.fade.over = over
+        logits.append(new(pictures))
+    assert torch.equal(*logits)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -1,5 +1,6 @@
 """What one process makes of torchrun's environment, before and without the others."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from pokegan.cli.main import main
 from pokegan.config import RunConfig, override
-from pokegan.errors import ConfigError
+from pokegan.errors import ConfigError, PokeganError
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.training import run_folder
 from pokegan.training.checks import check_ranks
@@ -133,6 +134,22 @@ def test_only_a_job_that_was_restarted_takes_what_it_had(
     assert run_folder.begun(made.path, "another") == ""
     assert run_folder.begun(made.path, "") == str(made.path)
     assert run_folder.begun(tmp_path / "nothing", "") == ""
+
+
+def test_a_new_job_of_an_old_name_does_not_go_on_in_the_old_run(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setattr("pokegan.training.distributed._sessions", itertools.repeat(0))
+    short = override(tiny, {"length.steps": 1})
+    old = train(short)
+    with pytest.raises(PokeganError):  # the new job fails before it has a folder
+        train(override(short, {"data.source": str(tmp_path / "nothing")}))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    new = train(override(tiny, {"length.steps": 2}))
+    assert new.folder != old.folder
+    assert train(override(tiny, {"length.steps": 2})).folder == new.folder  # its own it finds
 
 
 def test_cores_are_divided_over_the_ranks_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:

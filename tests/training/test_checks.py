@@ -7,6 +7,9 @@ import pytest
 
 from pokegan import recipes
 from pokegan.config import RunConfig, override
+from pokegan.data.options import PrepareOptions
+from pokegan.data.prepare import prepare
+from pokegan.data.sources import DemoSource
 from pokegan.errors import ConfigError
 from pokegan.training.checks import check
 from pokegan.training.session import train
@@ -83,4 +86,14 @@ def test_nothing_is_left_behind(tiny: RunConfig, tmp_path: Path, changes: dict[s
         )
     with pytest.raises(ConfigError, match=r"--holdout 19|--stages"):
         train(override(config, changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_pictures_to_measure_against(tiny: RunConfig, tmp_path: Path) -> None:
+    options = PrepareOptions(size=16, keep_duplicates=True)
+    prepare(DemoSource(count=9), options, tmp_path / "set", workers=1)
+    changes = {"data.source": str(tmp_path / "set"), "output.metrics_every": 1.0}
+    changes |= {"output.metrics_features": "pyramid"}
+    with pytest.raises(ConfigError, match=r"--metrics-every 1: .* at least 10 .* there are 9"):
+        train(override(tiny, changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from small_steps import inputs_of, step_parts, whole_of
+from thread_ranks import Seat, Threads
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
+from pokegan.networks.batch_norm import share
 from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 from pokegan.training.build import Parts, build
 from pokegan.training.compiled_step import CompiledStep, Runner
@@ -147,3 +149,28 @@ def test_a_run_is_resumed_in_another_mode(
     assert run.weights.read_bytes() == whole.weights.read_bytes()
     note = "compile: torch.compile is not supported on Python 3.99; steps go on eager"
     assert capsys.readouterr().err.count(note) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "over_ranks", "mode"),
+    [
+        ({"objective.r1": 1.0}, True, "eager"),
+        ({"objective.r2": 1.0, "objective.r2_every": 4}, True, "eager"),
+        ({"objective.r1": 1.0}, False, "compiled"),
+        ({}, True, "compiled"),
+    ],
+)
+def test_gradients_through_several_ranks_are_not_differentiated_again_in_a_graph(
+    narrow: Narrow, changes: dict[str, Any], over_ranks: bool, mode: str
+) -> None:
+    """Without an error the graph would leave out nearly all of the penalty's gradient."""
+    config = narrow("hpml", changes)
+    parts = build(config, PackedImages.open(config.data.source))
+    if over_ranks:
+        for network in parts.networks.values():
+            assert share(network, Seat(Threads(2), 0)) > 0
+    step = build_step("on", step_parts(parts))
+    assert step.mode == mode
+    told = step.news()
+    assert [line for line in told if "compile: a penalty on gradients" in line] == told
+    assert len(told) == (mode == "eager")

@@ -19,6 +19,7 @@ from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError, DataError
 from pokegan.training import checkpoint
+from pokegan.training.distributed import Ranks
 from pokegan.training.growth import Growth
 from pokegan.training.pictures import build_held_out
 from pokegan.training.run_folder import create
@@ -153,6 +154,39 @@ def test_pictures_lost_on_the_way_cost_no_step(
     whole = train(override(config, {"data.source": str(packed_folder)}), tmp_path / "whole")
     parts = resume(folder.path, {"data.source": str(packed_folder)})
     assert_same_networks(whole.folder, parts.folder)
+
+
+class Lonely(Ranks):
+    """One of two ranks, whose other one comes to no exchange."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.place = rank
+
+    @property
+    def rank(self) -> int:
+        return self.place
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("nobody answers")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_pictures_lost_on_one_rank_alone_are_no_ones_wait(
+    tiny: RunConfig, tmp_path: Path, rank: int
+) -> None:
+    def lose() -> None:
+        raise DataError("gone")
+
+    packed = PackedImages.open(tiny.data.source)
+    folder = create(tiny, tmp_path / "run")
+    trainer = Trainer(tiny, Growth(tiny, packed), folder, packed.checksum, Lonely(rank))
+    source = Before(trainer.parts.source, 3 * 8, lose)
+    trainer.parts = dataclasses.replace(trainer.parts, source=source)
+    with pytest.raises(DataError, match="gone"):
+        trainer.train()
+    kept = [path.name for path in checkpoint.available(folder.checkpoints)]
+    assert kept == ([] if rank else ["step-00000003.pt"])
 
 
 def test_a_run_says_which_loader_it_uses_and_why(tiny: RunConfig, tmp_path: Path) -> None:

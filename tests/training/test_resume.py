@@ -1,8 +1,11 @@
 """A run that is stopped and continued is the run that was not stopped."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,13 +13,16 @@ import torch
 
 from pokegan.config import NetworkConfig, OptimizerConfig, RunConfig, override
 from pokegan.data.options import PrepareOptions
+from pokegan.data.packed import PackedImages
 from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.errors import CheckpointError, ConfigError, DivergedError
 from pokegan.monitor.stats import read_stats
 from pokegan.training import checkpoint
+from pokegan.training.growth import Growth
 from pokegan.training.run_folder import RunFolder
 from pokegan.training.session import resume, train
+from pokegan.training.trainer import Trainer
 
 LOSSES = ("loss/discriminator", "loss/generator", "score/real", "score/fake")
 
@@ -158,6 +164,56 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tiny: RunConfig, tmp_path
     assert not (tmp_path / "run/checkpoints/step-00000005.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("generator", "generator: .* is not finite at step 2"),
+        ("discriminator", "discriminator: .* is not finite at step 2"),
+        ("ema", "moving average: .* is not finite at step 2"),
+    ],
+)
+def test_an_update_that_spoils_the_weights_is_never_kept(
+    tiny: RunConfig, tmp_path: Path, where: str, words: str
+) -> None:
+    """The losses of the step are those before its update: they are all finite."""
+    packed = PackedImages.open(tiny.data.source)
+    config = override(tiny, {"length.steps": 1})
+    good = train(config, tmp_path / "run").weights.read_bytes()
+    trainer = Trainer(
+        override(tiny, {"length.steps": 2}),
+        Growth(override(tiny, {"length.steps": 2}), packed),
+        RunFolder(tmp_path / "run"),
+        packed.checksum,
+    )
+    trainer.resume()
+    parts, update = trainer.parts, trainer.parts.ema.update
+    spoiled = parts.ema.network if where == "ema" else parts.networks[where]
+
+    def spoil(*arguments: int) -> None:
+        update(*arguments)
+        with torch.no_grad():
+            next(spoiled.parameters())[0].fill_(float("nan"))
+
+    parts.ema.update = spoil  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=words):
+        trainer.train()
+    assert (tmp_path / "run/generator.safetensors").read_bytes() == good
+    kept = [path.name for path in (tmp_path / "run/checkpoints").iterdir()]
+    assert kept == ["step-00000001.pt"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(
+    tiny: RunConfig, tmp_path: Path
+) -> None:
+    train(override(tiny, {"length.steps": 1}), tmp_path / "run")
+    checkpoints = tmp_path / "run/checkpoints"
+    (checkpoints / ".step-00000002-77-0123abcd.pt").write_bytes(b"half")
+    (checkpoints / ".best-77-0123abcd.pt").write_bytes(b"half")
+    resume(tmp_path / "run", {"length.steps": 2})
+    kept = sorted(path.name for path in checkpoints.iterdir())
+    assert kept == ["step-00000001.pt", "step-00000002.pt"]
+
+
 def test_changed_settings_are_noticed(tiny: RunConfig, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
     config = tmp_path / "run/config.json"
@@ -192,11 +248,55 @@ def test_one_process_a_run(tiny: RunConfig, tmp_path: Path) -> None:
     assert resume(run.folder, {"length.steps": 9}).steps == 9
 
 
+def test_a_failure_of_the_run_is_not_told_as_another_process(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError, match="a pipe is full"), RunFolder(tmp_path).locked():
+        raise BlockingIOError("a pipe is full")
+
+
+def test_a_restarted_job_waits_for_its_earlier_processes(tmp_path: Path) -> None:
+    held = contextlib.ExitStack()
+    held.enter_context(RunFolder(tmp_path).locked())
+    threading.Timer(0.5, held.close).start()
+    with RunFolder(tmp_path).locked(patience=20.0):
+        start = time.monotonic()
+        with (
+            pytest.raises(CheckpointError, match="another process trains in it"),
+            RunFolder(tmp_path).locked(),
+        ):
+            pass
+        assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_only_a_restart_makes_patient(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    locked = RunFolder.locked
+
+    def note(self: RunFolder, patience: float = 0.0) -> contextlib.AbstractContextManager[None]:
+        waited.append(patience)
+        return locked(self, patience)
+
+    monkeypatch.setattr(RunFolder, "locked", note)
+    train(override(tiny, {"length.steps": 1}), tmp_path / "run")
+    assert [seconds > 0 for seconds in waited] == [restarts == "1"]
+
+
 def test_only_the_newest_checkpoints_are_kept(tiny: RunConfig, tmp_path: Path) -> None:
     config = override(tiny, {"output.checkpoint_every": 1, "output.keep_checkpoints": 2})
     train(config, tmp_path / "run")
     kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
     assert kept == ["step-00000005.pt", "step-00000006.pt"]
+
+
+@pytest.mark.parametrize("keep", [1, 5, 10])
+def test_as_many_checkpoints_are_kept_as_promised(tmp_path: Path, keep: int) -> None:
+    for step in range(1, 9):
+        checkpoint.save(tmp_path, step, {}, keep)
+        kept = [checkpoint.load(path)["step"] for path in checkpoint.available(tmp_path)]
+        assert kept == list(range(1, step + 1))[-keep:]
 
 
 def test_a_finished_run_says_so(tiny: RunConfig, tmp_path: Path) -> None:
@@ -237,6 +337,30 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "step-00000001.pt")
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(("final", "words"), [(0.25, "stay at 0.25"), (0.0, "are 0 and nothing")])
+def test_a_cosine_keeps_to_the_length_that_the_run_began_with(
+    tiny: RunConfig, tmp_path: Path, final: float, words: str
+) -> None:
+    changes = {"schedule.rates": "cosine", "schedule.final": final, "output.log_every": 1}
+    config = override(tiny, {**changes, "length.steps": 4, "output.checkpoint_every": 2})
+    train(config, tmp_path / "run")
+    whole = rates(tmp_path / "run")
+    (tmp_path / "run/checkpoints/step-00000004.pt").unlink()  # as if killed before
+    said: list[str] = []
+    resume(tmp_path / "run", {"length.steps": 7}, said.append)
+    base = tiny.generator_optimizer.lr
+    assert rates(tmp_path / "run") == pytest.approx([*whole, *[final * base] * 3])
+    assert any(line.startswith("note") and "over 4 steps" in line for line in said)
+    assert any(words in line for line in said)
+    said.clear()
+    resume(tmp_path / "run", {"length.steps": 8}, said.append)
+    assert any("over 4 steps" in line for line in said)
+
+
+def rates(run: Path) -> list[float]:
+    return [record["lr/generator"] for record in read_stats(run / "stats.jsonl")]
 
 
 def test_the_config_on_disk_says_the_new_length(tiny: RunConfig, tmp_path: Path) -> None:
