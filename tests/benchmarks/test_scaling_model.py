@@ -178,6 +178,19 @@ def test_what_a_step_takes(times: ModuleType, costs: ModuleType) -> None:
     assert times.step_time(cost, 8, 2, machine, 0.5, shared_norms=False).norms == 0
 
 
+def test_what_no_step_can_be_faster_than(times: ModuleType, costs: ModuleType) -> None:
+    operators = (
+        costs.Operator((10.0, 1e6), (500.0, 1e3)),  # a convolution
+        costs.Operator((0.0, 0.0), (0.0, 4e3)),  # what can be fused into it
+        costs.Operator((0.0, 0.0), (14.0 * 250, 0.0)),  # the update, that of the gradient
+    )
+    cost = costs.StepCost("any", 64, 32, {}, operators, (1000,), (), ())
+    machine = times.Machine("any", 1e12, 1e9, (), "")
+    arithmetic, memory = times.floor(cost, 8, machine)
+    assert arithmetic == pytest.approx((10 + 8e6) / 1e12)
+    assert memory == pytest.approx((2 * (500 + 8e3) + 7 * 1000) / 1e9)
+
+
 def test_where_it_stops_paying(times: ModuleType) -> None:
     assert times.pays_up_to((1, 2, 4, 8), (10, 19, 30, 44)) == 4
     assert times.pays_up_to((1, 2, 4), (10, 20, 40)) == 4
