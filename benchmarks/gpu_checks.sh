@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in stages chosen by name (default: all, in this order):
 #
-#   benchmarks/gpu_checks.sh [build] [tests] [sanitize] [train] [modes] [profile] [bench] [recipes] [ranks]
+#   benchmarks/gpu_checks.sh [STAGE...]
 #
 #   build     the extension; when it fails, nothing else is run
 #   tests     the tests that need a GPU, a process for each file
@@ -9,7 +9,8 @@
 #   train     a run by the command line
 #   modes     compiled and captured steps against eager ones, in float32 and in bfloat16
 #   profile   where a step's time goes, eager and captured
-#   bench     every mode against stock PyTorch, eager and compiled, and against its floor
+#   bench     every mode of a step against stock PyTorch at its best, and against its floor
+#   compiled  captured steps against stock PyTorch whose networks are compiled
 #   recipes   every recipe's step against both forms of stock PyTorch
 #   ranks     scaling over the GPUs there are; of one, its use, memory and images/s
 #
@@ -25,7 +26,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-STAGES=(build tests sanitize train modes profile bench recipes ranks)
+STAGES=(build tests sanitize train modes profile bench compiled recipes ranks)
 OUT=${OUT:-gpu-results}
 PYTHON=${PYTHON:-python3}
 STAGE_SECONDS=${STAGE_SECONDS:-500}
@@ -173,18 +174,14 @@ stage_profile() { # nsys where it is there, and a captured step beside the eager
   return "$code"
 }
 
-stage_bench() {
-  local code=0 tests=(benchmarks/test_step.py::test_modes --benchmark-only)
-  export POKEGAN_BENCH_DEVICE=cuda
-  half "$PYTHON" -m pytest "${tests[@]}" --benchmark-json="$results/bench.json" || code=1
-  POKEGAN_BENCH_COMPILE=1 half "$PYTHON" -m pytest "${tests[@]}" -k captured \
-    --benchmark-json="$results/bench-compiled.json" || code=1
-  return "$code"
-}
+stage_bench() { against_stock bench benchmarks/test_step.py::test_modes; }
+stage_compiled() { POKEGAN_BENCH_COMPILE=1 against_stock compiled benchmarks/test_step.py::test_modes -k captured; }
+stage_recipes() { against_stock recipes benchmarks/test_step.py -k "not test_modes"; }
 
-stage_recipes() {
-  POKEGAN_BENCH_DEVICE=cuda limited "$PYTHON" -m pytest benchmarks/test_step.py --benchmark-only \
-    -k "not test_modes" --benchmark-json="$results/recipes.json"
+against_stock() { # NAME ARGUMENTS OF PYTEST...
+  local json=$results/$1.json
+  shift
+  POKEGAN_BENCH_DEVICE=cuda limited "$PYTHON" -m pytest "$@" --benchmark-only --benchmark-json="$json"
 }
 
 stage_ranks() {

@@ -52,6 +52,7 @@ HEADER = (
 RECORDS = {"cpu": 5, "cuda": 200}  # steps from one to the next
 NEVER = str(10**9)  # epochs, steps
 Reading = tuple[list[float], list[float]]  # use in [0, 100] and GiB, of each device
+Sample = tuple[float, list[float], list[float]]  # the same after so many seconds
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Result:
     use_percent: float
     memory_gib: float
     command: str
-    samples: list[tuple[float, list[float], list[float]]]
+    samples: list[Sample]
     seconds_before: float = 0.0  # the first record
 
 
@@ -118,13 +119,7 @@ def parse() -> argparse.Namespace:
 def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     """Train on `count` ranks and read what the run has recorded."""
     folder = args.out / f"ranks-{count}-{datetime.datetime.now():%H%M%S}"
-    train = ["-m", "pokegan", "train", args.recipe, "--data", args.data, "--device", device]
-    train += ["--epochs", f"{args.epochs:g}", "--scaling", args.scaling, "--out", str(folder)]
-    train += ["--log-every", str(args.log_every or RECORDS[device]), "--no-plots"]
-    if device == "cuda":
-        train += ["--sample-every", NEVER, "--checkpoint-every", NEVER]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command = [*torchrun, "--nproc-per-node", str(count), *train, *args.rest]
+    command = training(args, count, device, folder)
     job = subprocess.Popen([sys.executable, *command])
     meter = Meter(readings(device, job.pid, count), folder / "stats.jsonl")
     meter.start()
@@ -135,8 +130,7 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     config = json.loads((folder / "config.json").read_text())
     begun, ended = records[0]["seconds"], records[-1]["seconds"]
-    during = [one for one in meter.samples if one[0] <= ended] or meter.samples
-    steady = [one for one in during if one[0] >= begun] or during
+    during = between(meter.samples, 0.0, ended)
     return Result(
         device=device_name(device),
         ranks=count,
@@ -150,12 +144,28 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
         discriminator_loss=least(records, "loss/discriminator"),
         images_per_second=rate(records),
         efficiency=1.0,
-        use_percent=mean(one for _, use, _ in steady for one in use),
+        use_percent=mean(one for _, use, _ in between(during, begun, ended) for one in use),
         memory_gib=max((sum(memory) for _, _, memory in during), default=0.0),
         command=" ".join(["python", *command]),
         samples=during,
         seconds_before=begun,
     )
+
+
+def training(args: argparse.Namespace, count: int, device: str, folder: Path) -> list[str]:
+    """Return what Python is called with to train on `count` ranks of this machine."""
+    train = ["-m", "pokegan", "train", args.recipe, "--data", args.data, "--device", device]
+    train += ["--epochs", f"{args.epochs:g}", "--scaling", args.scaling, "--out", str(folder)]
+    train += ["--log-every", str(args.log_every or RECORDS[device]), "--no-plots"]
+    if device == "cuda":
+        train += ["--sample-every", NEVER, "--checkpoint-every", NEVER]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    return [*torchrun, "--nproc-per-node", str(count), *train, *args.rest]
+
+
+def between(samples: Sequence[Sample], begin: float, end: float) -> list[Sample]:
+    """Return the samples of that time; all of them where there is none."""
+    return [one for one in samples if begin <= one[0] <= end] or list(samples)
 
 
 def least(records: list[dict[str, Any]], name: str) -> float:
@@ -182,7 +192,7 @@ class Meter(threading.Thread):
         super().__init__(daemon=True)
         self.read = read
         self.begun = begun
-        self.samples: list[tuple[float, list[float], list[float]]] = []
+        self.samples: list[Sample] = []
         self._end = threading.Event()
 
     def run(self) -> None:

@@ -255,6 +255,29 @@ def test_the_steps_that_scaling_measured_are_explained(
     assert all(line.endswith(("| +0 % |", "| -0 % |")) for line in lines[4:])
 
 
+def test_on_gpus_records_grids_and_checkpoints_are_rare(scripts: None) -> None:
+    scaling = importlib.import_module("scaling")
+    given = Namespace(recipe="hpml", data="demo", epochs=2.5, scaling="strong")
+    given.log_every, given.rest = None, ["--seed", "3"]
+    slow, fast = (scaling.training(given, 1, one, Path("out")) for one in ("cpu", "cuda"))
+    assert slow[slow.index("--log-every") + 1] == "5"
+    assert fast[fast.index("--log-every") + 1] == "200"
+    assert "--sample-every" not in slow
+    assert {"--sample-every", "--checkpoint-every"} <= set(fast)
+    assert slow[:6] == [
+        *("-m", "torch.distributed.run", "--standalone"),
+        *("--local-addr", "127.0.0.1", "--nproc-per-node"),
+    ]
+    assert slow[-2:] == fast[-2:] == ["--seed", "3"]
+
+
+def test_samples_before_the_first_record_do_not_count(scripts: None) -> None:
+    scaling = importlib.import_module("scaling")
+    samples = [(float(n), [10.0 * n], [1.0]) for n in range(5)]
+    assert scaling.between(samples, 2.0, 3.0) == samples[2:4]
+    assert scaling.between(samples, 7.0, 8.0) == samples  # a run of one record has no others
+
+
 def test_another_file_is_refused(model: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(json.dumps({"results": [{"batch": 3}]}))
     with pytest.raises(ValueError, match=r"other.json: not a scaling.json"):
