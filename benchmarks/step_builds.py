@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 
@@ -68,3 +69,20 @@ def apart(one: Parts, other: Parts) -> float:
         )
         worst = max(worst, float((a - b).norm() / a.norm()))
     return worst
+
+
+def difference(
+    wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], floor: float = 1e-3
+) -> float:
+    """Return the largest relative difference of two steps' losses.
+
+    Args:
+        wanted: what one of them recorded.
+        found: what the other did.
+        floor: losses nearer to 0 count as it.
+    """
+    return max(
+        float((found[name] - value).abs()) / max(float(value.abs()), floor)
+        for name, value in wanted.items()
+        if name.startswith("loss/")
+    )

@@ -25,7 +25,16 @@ from typing import Any
 
 import torch
 from measuring import hardware
-from step_builds import MODES, FellBackError, apart, build_in, copy_state, nudge, require
+from step_builds import (
+    MODES,
+    FellBackError,
+    apart,
+    build_in,
+    copy_state,
+    difference,
+    nudge,
+    require,
+)
 
 from pokegan import recipes
 from pokegan.config import RunConfig, override
@@ -39,7 +48,6 @@ from pokegan.training.step import StepRefusedError
 RECIPES = ("hpml", "gan-pokemon-sngan:hinge", "gan-pokemon-dcgan:wgan-gp", "aegan")
 LOSSES, WEIGHTS = 1e-5, 1e-4
 ROUNDING = 3.0  # so many times the control's distance is still rounding
-Losses = dict[str, torch.Tensor]
 
 
 def configured(name: str, args: argparse.Namespace) -> RunConfig:
@@ -51,7 +59,7 @@ def configured(name: str, args: argparse.Namespace) -> RunConfig:
     return override(recipes.get(recipe), changes)
 
 
-def timed_step(parts: Parts, batch: int, number: int) -> tuple[Losses, float]:
+def timed_step(parts: Parts, batch: int, number: int) -> tuple[dict[str, torch.Tensor], float]:
     real = parts.source.batch(number * batch, batch)
     step = torch.full((), number, dtype=torch.int64, device=parts.device)
     wait(parts.device)
@@ -59,20 +67,12 @@ def timed_step(parts: Parts, batch: int, number: int) -> tuple[Losses, float]:
     recorded = parts.step(StepInput(real.images, real.samples, step), number)
     wait(parts.device)
     seconds = time.perf_counter() - start
-    return {k: v.double().cpu() for k, v in recorded.items() if k.startswith("loss/")}, seconds
+    return {name: value.double().cpu() for name, value in recorded.items()}, seconds
 
 
 def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def difference(wanted: Losses, found: Losses, floor: float) -> float:
-    """Return the largest relative difference of losses; those nearer to 0 count as `floor`."""
-    return max(
-        float((found[key] - value).abs()) / max(float(value.abs()), floor)
-        for key, value in wanted.items()
-    )
 
 
 def compare(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -41,8 +41,8 @@ def test_a_mode_agrees_to_rounding_or_to_what_the_control_does(
 def test_losses_near_zero_count_as_the_floor() -> None:
     wanted = {"loss/a": torch.tensor(2.0), "loss/b": torch.tensor(0.0)}
     found = {"loss/a": torch.tensor(2.5), "loss/b": torch.tensor(0.1)}
-    assert step_modes.difference(wanted, found, 1.0) == pytest.approx(0.25)
-    assert step_modes.difference(wanted, found, 0.1) == pytest.approx(1.0)
+    assert step_builds.difference(wanted, found, 1.0) == pytest.approx(0.25)
+    assert step_builds.difference(wanted, found, 0.1) == pytest.approx(1.0)
 
 
 def test_a_step_that_fell_back_is_an_error(tiny: RunConfig) -> None:

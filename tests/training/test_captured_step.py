@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from small_steps import inputs_of, whole_of
-from step_builds import apart, build_in, copy_state, nudge, require
+from step_builds import apart, build_in, copy_state, difference, nudge, require
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -172,7 +172,8 @@ def test_fifty_captured_steps_equal_eager_ones(
     """In float32, after some steps: at the start Adam lets rounding alone decide where it goes.
 
     The first losses are the same; then training amplifies any rounding, and `control` shows how
-    much: an eager run whose weights were changed by 1e-7. In replays nothing waits for the device.
+    much: an eager run whose weights were changed by 1e-7. AEGAN's losses part by a hundredth within
+    six steps. In replays nothing waits for the device.
     """
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     config = override(narrow(recipe, changes), {"training.device": "cuda"})
@@ -184,19 +185,19 @@ def test_fifty_captured_steps_equal_eager_ones(
     copy_state(eager, captured)
     copy_state(eager, control)
     nudge(control)
+    parted = 0.0
     for number in range(WARMED, WARMED + STEPS):
         given = [inputs_of(parts, 4, number) for parts in (eager, control, captured)]
         wanted = eager.step(given[0], number)
-        control.step(given[1], number)
+        parted = max(parted, difference(wanted, control.step(given[1], number)))
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error" if number > WARMED + 30 else "default")
         try:
             found = captured.step(given[2], number)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        for name, value in wanted.items():
-            if name.startswith("loss/") and number < WARMED + EARLY:
-                torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        if number < WARMED + EARLY:
+            assert difference(wanted, found) < max(1e-5, 3 * parted), number
     require("captured", captured)
     assert captured.step.news() == []
     assert apart(eager, captured) < max(1e-4, 3 * apart(eager, control))
