@@ -5,38 +5,24 @@ counts: the machine's mood falls on both alike. `POKEGAN_BENCH_ROUNDS` sets the 
 """
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import torch
+from measuring import hardware, wait
 
 ROUNDS = int(os.environ.get("POKEGAN_BENCH_ROUNDS", "12"))
 Pair = Callable[..., float]
 _summaries: list[str] = []
 
 
-def hardware() -> dict[str, str]:
-    """Name what was measured on."""
-    from pokegan.training.hardware import bfloat16_units
-
-    return {
-        "processor": _processor(),
-        "threads": str(torch.get_num_threads()),
-        "bfloat16": bfloat16_units() or "none",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
 @pytest.fixture
 def pair(benchmark, request) -> Pair:
     """Time `ours` against `theirs` in turns; return the median ratio theirs / ours.
 
-    A call of either does `amount` of `unit`.
+    A call of either does `amount` of `unit`; a timing is of `calls` calls, to the end of what they
+    gave to a GPU.
     """
 
     def run(
@@ -44,8 +30,10 @@ def pair(benchmark, request) -> Pair:
         theirs: Callable[[], None],
         amount: float,
         unit: str = "images",
+        calls: int = 1,
     ) -> float:
         benchmark.group = request.node.name
+        ours, theirs = _whole(ours, calls), _whole(theirs, calls)
         for function in (ours, theirs, ours, theirs):
             function()
         their_seconds: list[float] = []
@@ -58,12 +46,13 @@ def pair(benchmark, request) -> Pair:
         benchmark.pedantic(ours, setup=time_theirs, rounds=ROUNDS, iterations=1)
         our_seconds = list(benchmark.stats.stats.data)
         ratio = statistics.median(b / a for a, b in zip(our_seconds, their_seconds, strict=True))
+        done = amount * calls
         rates = {
-            f"{unit}_per_second": amount / statistics.median(our_seconds),
-            f"other_{unit}_per_second": amount / statistics.median(their_seconds),
+            f"{unit}_per_second": done / statistics.median(our_seconds),
+            f"other_{unit}_per_second": done / statistics.median(their_seconds),
             "ratio": ratio,
         }
-        benchmark.extra_info.update(rates | hardware())
+        benchmark.extra_info.update(rates | {"calls": calls} | hardware())
         _summaries.append(
             f"{request.node.name}: {rates[f'{unit}_per_second']:,.0f} {unit}/s against "
             f"{rates[f'other_{unit}_per_second']:,.0f}, median ratio {ratio:.2f} "
@@ -72,6 +61,12 @@ def pair(benchmark, request) -> Pair:
         return ratio
 
     return run
+
+
+@pytest.fixture
+def tell() -> Callable[[str], None]:
+    """Add a line to what is printed at the end."""
+    return _summaries.append
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -84,10 +79,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(facts)
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
+def _whole(function: Callable[[], None], calls: int) -> Callable[[], None]:
+    """Return what calls `function` so often and waits for the device at the end."""
+
+    def run() -> None:
+        for _ in range(calls):
+            function()
+        wait()
+
+    return run

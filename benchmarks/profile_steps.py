@@ -102,6 +102,8 @@ class TorchWindow(Window):
         self.profiler = profile(activities=activities)
 
     def start(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # what came before is not the window's
         self.profiler.start()
 
     def stop(self) -> None:

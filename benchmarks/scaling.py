@@ -9,12 +9,14 @@ over the first 200 s (NVML of nvidia-ml-py on GPUs; else psutil), and leaves the
 
 Strong scaling divides the recipe's batch over the ranks, weak scaling gives each rank as much. The
 time is that of the training loop: what is prepared before and drawn after is not in it. Images/s is
-the rate after the first record of stats.jsonl, so what is done once is left out; efficiency is
-that rate over so many times the rate of the smallest count, a rank. Losses are the smallest means
-over a log interval. A GPU's use and memory are its own; several ones' use is a mean, their memory a
-sum. Without GPUs they are the job's share of all cores, and what its processes hold. There the
-ranks share the cores, which one rank uses all of: give it one core by OMP_NUM_THREADS=1 to see what
-a rank more brings.
+the rate after the first record of stats.jsonl, so what is done once, such as compiling, is left
+out: `Before 1st record(s)`, a part of the time. Efficiency is that rate over so many times the rate
+of the smallest count, a rank. Losses are the smallest means over a log interval. A GPU's use, from
+the first record on, and memory are its own; several ones' use is a mean, their memory a sum.
+Without GPUs they are the job's share of all cores, and what its processes hold. There the ranks
+share the cores, which one rank uses all of: give it one core by OMP_NUM_THREADS=1 to see what a
+rank more brings. On GPUs, where a step takes a millisecond, records are rare, and grids and
+checkpoints are left to the start and the end, so that writing them is not what is measured.
 """
 
 import argparse
@@ -45,8 +47,12 @@ HEADER = (
     "Efficiency",
     "Device use",
     "Memory (GiB)",
+    "Before 1st record(s)",
 )
+RECORDS = {"cpu": 5, "cuda": 200}  # steps from one to the next
+NEVER = str(10**9)  # epochs, steps
 Reading = tuple[list[float], list[float]]  # use in [0, 100] and GiB, of each device
+Sample = tuple[float, list[float], list[float]]  # the same after so many seconds
 
 
 @dataclass
@@ -68,7 +74,8 @@ class Result:
     use_percent: float
     memory_gib: float
     command: str
-    samples: list[tuple[float, list[float], list[float]]]
+    samples: list[Sample]
+    seconds_before: float = 0.0  # the first record
 
 
 def main() -> int:
@@ -99,6 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recipe", default="hpml")
     parser.add_argument("--data", default="demo")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--log-every", type=int, metavar="N", help="steps (5; on GPUs 200)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("rest", nargs="*", help="after --: more arguments of pokegan train")
     parser.set_defaults(scaling="strong")
@@ -111,10 +119,7 @@ def parse() -> argparse.Namespace:
 def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     """Train on `count` ranks and read what the run has recorded."""
     folder = args.out / f"ranks-{count}-{datetime.datetime.now():%H%M%S}"
-    train = ["-m", "pokegan", "train", args.recipe, "--data", args.data, "--device", device]
-    train += ["--epochs", f"{args.epochs:g}", "--scaling", args.scaling, "--out", str(folder)]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command = [*torchrun, *train, "--log-every", "5", "--no-plots", *args.rest]
+    command = training(args, count, device, folder)
     job = subprocess.Popen([sys.executable, *command])
     meter = Meter(readings(device, job.pid, count), folder / "stats.jsonl")
     meter.start()
@@ -124,7 +129,8 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
         sys.exit(f"{count} ranks: torchrun ended with exit code {code}")
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     config = json.loads((folder / "config.json").read_text())
-    during = [one for one in meter.samples if one[0] <= records[-1]["seconds"]] or meter.samples
+    begun, ended = records[0]["seconds"], records[-1]["seconds"]
+    during = between(meter.samples, 0.0, ended)
     return Result(
         device=device_name(device),
         ranks=count,
@@ -133,16 +139,33 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
         precision=config["training"]["precision"],
         batch=config["training"]["batch"],
         epochs=records[-1]["epoch"],
-        seconds=records[-1]["seconds"],
+        seconds=ended,
         generator_loss=least(records, "loss/generator"),
         discriminator_loss=least(records, "loss/discriminator"),
         images_per_second=rate(records),
         efficiency=1.0,
-        use_percent=mean(one for _, use, _ in during for one in use),
+        use_percent=mean(one for _, use, _ in between(during, begun, ended) for one in use),
         memory_gib=max((sum(memory) for _, _, memory in during), default=0.0),
         command=" ".join(["python", *command]),
         samples=during,
+        seconds_before=begun,
     )
+
+
+def training(args: argparse.Namespace, count: int, device: str, folder: Path) -> list[str]:
+    """Return what Python is called with to train on `count` ranks of this machine."""
+    train = ["-m", "pokegan", "train", args.recipe, "--data", args.data, "--device", device]
+    train += ["--epochs", f"{args.epochs:g}", "--scaling", args.scaling, "--out", str(folder)]
+    train += ["--log-every", str(args.log_every or RECORDS[device]), "--no-plots"]
+    if device == "cuda":
+        train += ["--sample-every", NEVER, "--checkpoint-every", NEVER]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    return [*torchrun, "--nproc-per-node", str(count), *train, *args.rest]
+
+
+def between(samples: Sequence[Sample], begin: float, end: float) -> list[Sample]:
+    """Return the samples of that time; all of them where there is none."""
+    return [one for one in samples if begin <= one[0] <= end] or list(samples)
 
 
 def least(records: list[dict[str, Any]], name: str) -> float:
@@ -169,7 +192,7 @@ class Meter(threading.Thread):
         super().__init__(daemon=True)
         self.read = read
         self.begun = begun
-        self.samples: list[tuple[float, list[float], list[float]]] = []
+        self.samples: list[Sample] = []
         self._end = threading.Event()
 
     def run(self) -> None:
@@ -304,6 +327,7 @@ def row(result: Result) -> str:
         f"{100 * result.efficiency:.0f} %",
         f"{result.use_percent:.0f} %",
         f"{result.memory_gib:.2f}",
+        f"{result.seconds_before:.2f}",
     )
     return "| " + " | ".join(cells) + " |"
 

@@ -94,12 +94,22 @@ def step_cost(recipe: str, size: int) -> StepCost:
         ConfigError: there is no such recipe, it has no such size, or its step holds what cannot
             run without numbers, such as spectral norm.
     """
-    config = override(recipes.get(recipe), {"data.size": size})
+    return cost_of(override(recipes.get(recipe), {"data.size": size}))
+
+
+def cost_of(config: RunConfig) -> StepCost:
+    """Count a step of the run that `config` describes.
+
+    Raises:
+        ConfigError: its step holds what cannot run without numbers.
+    """
     made = {name: network.to("meta") for name, network in build_networks(config).items()}
     try:
         few, more = (_run(config, made, batch, None)[0] for batch in (2, 4))
     except (NotImplementedError, RuntimeError) as error:
-        raise ConfigError(f"{recipe}: a step of it cannot run without numbers: {error}") from error
+        raise ConfigError(
+            f"{config.recipe}: a step of it cannot run without numbers: {error}"
+        ) from error
     operators = [_line(a, b) for a, b in zip(few, more, strict=True)]
     counts = {name: sum(p.numel() for p in one.parameters()) for name, one in made.items()}
     peers = _Counting()
@@ -109,8 +119,8 @@ def step_cost(recipe: str, size: int) -> StepCost:
         elements = float(ADAM_ELEMENTS * 2 * counts[name])  # of 4 bytes, where others have 2
         operators.append(Operator((0.0, 0.0), (elements, 0.0)))
     return StepCost(
-        recipe,
-        size,
+        config.recipe,
+        config.data.size,
         config.training.batch,
         counts,
         tuple(operators),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from step_cost import StepCost
+from step_cost import ADAM_ELEMENTS, StepCost
 
 HOST = 8  # GPUs of a host
 BFLOAT16 = 2  # bytes of an element
@@ -163,6 +163,20 @@ def compute(cost: StepCost, pictures: float, machine: Machine, efficiency: float
         flops, elements = operator.at(pictures)
         seconds += max(flops / machine.flops, BFLOAT16 * elements / machine.memory)
     return seconds / efficiency
+
+
+def floor(cost: StepCost, pictures: float, machine: Machine) -> tuple[float, float]:
+    """Return the seconds of a step's arithmetic, and of the fewest bytes that it must move.
+
+    These are what products and convolutions read and write, once, and the updates of the weights:
+    all else can be fused into them. A cache that keeps maps from one to the next may save more.
+    """
+    flops, moved = 0.0, float(ADAM_ELEMENTS * sum(cost.gradients))
+    for operator in cost.operators:
+        arithmetic, elements = operator.at(pictures)
+        flops += arithmetic
+        moved += BFLOAT16 * elements if arithmetic else 0.0
+    return flops / machine.flops, moved / machine.memory
 
 
 def gradient_exchange(cost: StepCost, ranks: int, paths: Sequence[Path], hosts: int = 1) -> float:

@@ -5,12 +5,24 @@ PyTorch at its best on this machine: bfloat16 autocast where there are units for
 fused Adam; with POKEGAN_BENCH_COMPILE=1 its networks are compiled, too. Both have PyTorch's own
 convolutions, batch norms and spectral norm, and pictures that lie ready; ours does everything that
 a step of training does: the batch, the phases, the moving average.
+
+On the processor; POKEGAN_BENCH_DEVICE=cuda measures on a GPU, POKEGAN_BENCH_CALLS steps a timing
+(20), our step as a run there has it. `seeds` then has PyTorch's own settings for TF32 and cuDNN,
+`best` the fastest. There `test_modes` tells our modes apart, and says how far each is from a floor:
+the step's operations over the rate of a large product, or the bytes that it must move over the
+bandwidth of a large copy, both measured first, whichever takes longer.
 """
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from measuring import DEVICE, ceilings
+from step_builds import MODES, build_in, require
+from step_cost import cost_of
+from step_time import Machine, floor
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -21,11 +33,14 @@ from pokegan.data.sources import open_data
 from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d, Sequential
 from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.objectives.phases import StepInput
-from pokegan.training.build import build, build_phases
-from pokegan.training.hardware import bfloat16_units
+from pokegan.training.build import Parts, build_phases
+from pokegan.training.hardware import has_fast_bfloat16
 from pokegan.training.networks import build_networks
 
 BATCH = 64
+ON_GPU = DEVICE == "cuda"
+CALLS = int(os.environ.get("POKEGAN_BENCH_CALLS", "20" if ON_GPU else "1"))
+COMPILED = os.environ.get("POKEGAN_BENCH_COMPILE") == "1"
 STOCK = {
     Conv2d: nn.Conv2d,
     ConvTranspose2d: nn.ConvTranspose2d,
@@ -44,24 +59,26 @@ CASES = {
     "pokegan-dcgan": ("pokegan-dcgan", {}),
     "aegan 96 px": ("aegan", {}),
 }
+if ON_GPU:
+    CASES["gan-pokemon-dcgan 256 px"] = ("gan-pokemon-dcgan", {"data.size": 256})
+IN_EVERY_MODE = ("hpml", "gan-pokemon-sngan", "aegan 96 px", "gan-pokemon-dcgan 256 px")
 
 
 def configured(case: str, precision: str = "auto") -> RunConfig:
     recipe, changes = CASES[case]
     fixed = {
         "training.batch": BATCH,
-        "training.device": "cpu",
+        "training.device": DEVICE,
         "training.precision": precision,
-        "training.compile": "off",
         "data.holdout": 0,
     }
     return override(recipes.get(recipe), fixed | changes)
 
 
-def our_step(config: RunConfig):
-    """Everything a step of training does."""
+def our_step(config: RunConfig, mode: str = "auto") -> tuple[Callable[[], None], Parts]:
+    """Everything a step of training does, and what it runs on."""
     packed = open_data("demo", PrepareOptions(config.data.size))
-    parts = build(config, packed)
+    parts = build_in(mode, config, packed)
     done = 0
 
     def step() -> None:
@@ -72,20 +89,25 @@ def our_step(config: RunConfig):
         done += 1
         parts.ema.update(done * BATCH, BATCH)
 
-    return step
+    return step, parts
 
 
-def stock_networks(config: RunConfig) -> dict[str, nn.Module]:
-    """The recipe's networks of PyTorch's own layers."""
-    plain = config
-    spectral = [
+def without_spectral_norm(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """The config with plain layers in place of those, and the networks that had them."""
+    roles = [
         role
         for role in ("generator", "discriminator")
         if getattr(config, role).options.get("norm") == "spectral"
     ]
-    for role in spectral:
+    for role in roles:
         options = {**getattr(config, role).options, "norm": "none"}
-        plain = override(plain, {f"{role}.options": options})
+        config = override(config, {f"{role}.options": options})
+    return config, roles
+
+
+def stock_networks(config: RunConfig) -> dict[str, nn.Module]:
+    """The recipe's networks of PyTorch's own layers."""
+    plain, spectral = without_spectral_norm(config)
     networks = build_networks(plain)
     for network in networks.values():
         for module in network.modules():
@@ -97,14 +119,34 @@ def stock_networks(config: RunConfig) -> dict[str, nn.Module]:
     return networks
 
 
-def stock_step(config: RunConfig, best: bool):
+@contextlib.contextmanager
+def stock_settings(best: bool) -> Iterator[None]:
+    """On a GPU PyTorch's own settings, or its fastest; ours are as they were afterwards."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def allow(products: bool, convolutions: bool, search: bool) -> None:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = products, convolutions, search
+
+    if not ON_GPU:
+        yield
+        return
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+    allow(best, True, best)
+    try:
+        yield
+    finally:
+        allow(*before)
+
+
+def stock_step(config: RunConfig, best: bool) -> Callable[[], None]:
     """The recipe's phases, run by plain PyTorch."""
+    device = torch.device(DEVICE)
     networks = stock_networks(config)
-    half = best and bool(bfloat16_units())
+    half = best and has_fast_bfloat16(device)
     layout = torch.channels_last if best else torch.contiguous_format
     for network in networks.values():
-        network.to(memory_format=layout)
-        if best and os.environ.get("POKEGAN_BENCH_COMPILE") == "1":
+        network.to(device, memory_format=layout)
+        if best and COMPILED:
             network.compile()
     optimizers = {
         name: torch.optim.Adam(
@@ -117,20 +159,20 @@ def stock_step(config: RunConfig, best: bool):
     }
     phases = build_phases(config, networks, (255, 255, 255), None)
     side = config.data.size
-    real = (torch.rand(BATCH, 3, side, side) * 2 - 1).to(memory_format=layout)
+    real = (torch.rand(BATCH, 3, side, side) * 2 - 1).to(device, memory_format=layout)
     done = 0
 
     def step() -> None:
         nonlocal done
-        samples = torch.arange(done * BATCH, (done + 1) * BATCH)
-        inputs = StepInput(real, samples, torch.tensor(done))
+        samples = torch.arange(done * BATCH, (done + 1) * BATCH, device=device)
+        inputs = StepInput(real, samples, torch.full((), done, device=device))
         for phase in phases:
             if (done + 1) % phase.every:
                 continue
             frozen = [p for name in phase.frozen for p in networks[name].parameters()]
             for parameter in frozen:
                 parameter.requires_grad_(False)
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
                 loss = phase.loss(inputs).loss
             loss.backward()
             for parameter in frozen:
@@ -140,18 +182,61 @@ def stock_step(config: RunConfig, best: bool):
                 optimizers[name].zero_grad()
         done += 1
 
-    return step
+    def run() -> None:
+        with stock_settings(best):
+            step()
+
+    return run
+
+
+def measure(pair, case: str, best: bool, precision: str = "auto", mode: str = "auto") -> None:
+    """Time ours in a mode against stock; a step that fell back to another mode is an error."""
+    config = configured(case, precision)
+    ours, parts = our_step(config, mode)
+    pair(ours, stock_step(config, best), amount=BATCH, calls=CALLS)
+    if mode != "auto" or ON_GPU:
+        require("captured" if mode == "auto" else mode, parts)
 
 
 @pytest.mark.parametrize("against", ["seeds", "best"])
 @pytest.mark.parametrize("case", CASES)
 def test_step(pair, case: str, against: str) -> None:
-    config = configured(case)
-    pair(our_step(config), stock_step(config, against == "best"), amount=BATCH)
+    measure(pair, case, against == "best")
 
 
 @pytest.mark.parametrize("case", ["hpml", "house-dcgan"])
 def test_step_in_float32(pair, case: str) -> None:
     """What a processor without units for bfloat16 gets, against the older projects' way."""
-    config = configured(case, "fp32")
-    pair(our_step(config), stock_step(config, best=False), amount=BATCH)
+    measure(pair, case, best=False, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def device_rates() -> Machine:
+    return Machine("this one", *ceilings(torch.device(DEVICE)), (), "measured")
+
+
+@pytest.mark.skipif(not ON_GPU, reason="of a GPU: POKEGAN_BENCH_DEVICE=cuda")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", IN_EVERY_MODE)
+def test_modes(pair, benchmark, tell, device_rates: Machine, case: str, mode: str) -> None:
+    """Each of our modes against stock at its best. The floor has no spectral norm in it."""
+    measure(pair, case, best=True, mode=mode)
+    cost = cost_of(without_spectral_norm(configured(case))[0])
+    arithmetic, memory = floor(cost, BATCH, device_rates)
+    info = benchmark.extra_info
+    step = BATCH / info["images_per_second"]
+    info.update(
+        mode=mode,
+        stock="compiled" if COMPILED else "eager",
+        step_ms=1e3 * step,
+        arithmetic_ms=1e3 * arithmetic,
+        memory_ms=1e3 * memory,
+        over_floor=step / max(arithmetic, memory),
+        flops_per_second=device_rates.flops,
+        bytes_per_second=device_rates.memory,
+    )
+    tell(
+        f"    {1e3 * step:.2f} ms a step, {info['over_floor']:.1f} times its floor: arithmetic "
+        f"{1e3 * arithmetic:.3f} ms at {device_rates.flops / 1e12:,.0f} TFLOPS, memory "
+        f"{1e3 * memory:.3f} ms at {device_rates.memory / 1e9:,.0f} GB/s"
+    )

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import platformdirs
-
 from pokegan.errors import ConfigError
 
 
@@ -16,7 +14,11 @@ def cache_folder() -> Path:
     Raises ConfigError where it begins with `~` and that user's folder is not known.
     """
     chosen = os.environ.get("POKEGAN_CACHE")
+    if not chosen:
+        import platformdirs  # who names the cache can do without
+
+        return platformdirs.user_cache_path("pokegan")
     try:
-        return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("pokegan")
+        return Path(chosen).expanduser()
     except RuntimeError:
         raise ConfigError(f"POKEGAN_CACHE={chosen}: no folder is known for it") from None

@@ -178,6 +178,19 @@ def test_what_a_step_takes(times: ModuleType, costs: ModuleType) -> None:
     assert times.step_time(cost, 8, 2, machine, 0.5, shared_norms=False).norms == 0
 
 
+def test_what_no_step_can_be_faster_than(times: ModuleType, costs: ModuleType) -> None:
+    operators = (
+        costs.Operator((10.0, 1e6), (500.0, 1e3)),  # a convolution
+        costs.Operator((0.0, 0.0), (0.0, 4e3)),  # what can be fused into it
+        costs.Operator((0.0, 0.0), (14.0 * 250, 0.0)),  # the update, that of the gradient
+    )
+    cost = costs.StepCost("any", 64, 32, {}, operators, (1000,), (), ())
+    machine = times.Machine("any", 1e12, 1e9, (), "")
+    arithmetic, memory = times.floor(cost, 8, machine)
+    assert arithmetic == pytest.approx((10 + 8e6) / 1e12)
+    assert memory == pytest.approx((2 * (500 + 8e3) + 7 * 1000) / 1e9)
+
+
 def test_where_it_stops_paying(times: ModuleType) -> None:
     assert times.pays_up_to((1, 2, 4, 8), (10, 19, 30, 44)) == 4
     assert times.pays_up_to((1, 2, 4), (10, 20, 40)) == 4
@@ -240,6 +253,29 @@ def test_the_steps_that_scaling_measured_are_explained(
     assert lines[0].startswith("hpml, 64 px, bf16: 20.0 ms a step and 3.000 ms a picture")
     assert len(lines) == 4 + 4
     assert all(line.endswith(("| +0 % |", "| -0 % |")) for line in lines[4:])
+
+
+def test_on_gpus_records_grids_and_checkpoints_are_rare(scripts: None) -> None:
+    scaling = importlib.import_module("scaling")
+    given = Namespace(recipe="hpml", data="demo", epochs=2.5, scaling="strong")
+    given.log_every, given.rest = None, ["--seed", "3"]
+    slow, fast = (scaling.training(given, 1, one, Path("out")) for one in ("cpu", "cuda"))
+    assert slow[slow.index("--log-every") + 1] == "5"
+    assert fast[fast.index("--log-every") + 1] == "200"
+    assert "--sample-every" not in slow
+    assert {"--sample-every", "--checkpoint-every"} <= set(fast)
+    assert slow[:6] == [
+        *("-m", "torch.distributed.run", "--standalone"),
+        *("--local-addr", "127.0.0.1", "--nproc-per-node"),
+    ]
+    assert slow[-2:] == fast[-2:] == ["--seed", "3"]
+
+
+def test_samples_before_the_first_record_do_not_count(scripts: None) -> None:
+    scaling = importlib.import_module("scaling")
+    samples = [(float(n), [10.0 * n], [1.0]) for n in range(5)]
+    assert scaling.between(samples, 2.0, 3.0) == samples[2:4]
+    assert scaling.between(samples, 7.0, 8.0) == samples  # a run of one record has no others
 
 
 def test_another_file_is_refused(model: ModuleType, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Fetching by name: the real npm where it is, and every way in which a client can fail."""
 
 import json
+import runpy
 import shutil
 import sys
 import tarfile
@@ -208,6 +209,15 @@ def test_kaggle_set_is_reused(
 def test_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POKEGAN_CACHE", raising=False)
     assert "pokegan" in cache_folder().parts
+
+
+def test_a_cache_that_is_named_needs_no_platformdirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    anew = runpy.run_path(cache_folder.__globals__["__file__"])
+    assert anew["cache_folder"]() == tmp_path
 
 
 def test_stored_folder_is_whole_or_not_there(tmp_path: Path) -> None:

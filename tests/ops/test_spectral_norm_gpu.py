@@ -136,7 +136,7 @@ def test_no_synchronisation_and_at_most_three_launches_forward() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     launches = [e for e in profiler.events() if e.name.startswith("cudaLaunchKernel")]
-    assert len(launches) <= 3
+    assert 1 <= len(launches) <= 3  # none at all: the profiler saw nothing
 
 
 def test_replays_in_a_graph_with_new_weights() -> None:

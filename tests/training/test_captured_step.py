@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from small_steps import inputs_of, whole_of
+from step_builds import apart, build_in, copy_state, difference, nudge, require
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -159,34 +160,44 @@ MUST_SHOW = [
 ]
 
 
+WARMED, STEPS, EARLY = 100, 50, 10
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize(("recipe", "changes"), MUST_SHOW)
 def test_fifty_captured_steps_equal_eager_ones(
-    narrow: Narrow, recipe: str, changes: dict[str, Any]
+    narrow: Narrow, recipe: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32; in replays nothing may wait for the device."""
+    """In float32, after some steps: at the start Adam lets rounding alone decide where it goes.
+
+    The first losses are the same; then training amplifies any rounding, and `control` shows how
+    much: an eager run whose weights were changed by 1e-7. AEGAN's losses part by a hundredth within
+    six steps. In replays nothing waits for the device.
+    """
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     config = override(narrow(recipe, changes), {"training.device": "cuda"})
     packed = PackedImages.open(config.data.source)
-    eager = build(override(config, {"training.compile": "off"}), packed)
-    captured = build(override(config, {"training.compile": "on"}), packed)
-    for number in range(50):
-        given = [inputs_of(parts, 4, number) for parts in (eager, captured)]
+    eager, control = (build_in("eager", config, packed) for _ in range(2))
+    captured = build_in("captured", config, packed)
+    for number in range(WARMED):
+        eager.step(inputs_of(eager, 4, number), number)
+    copy_state(eager, captured)
+    copy_state(eager, control)
+    nudge(control)
+    parted = 0.0
+    for number in range(WARMED, WARMED + STEPS):
+        given = [inputs_of(parts, 4, number) for parts in (eager, control, captured)]
         wanted = eager.step(given[0], number)
+        parted = max(parted, difference(wanted, control.step(given[1], number)))
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error" if number > 30 else "default")
+        torch.cuda.set_sync_debug_mode("error" if number > WARMED + 30 else "default")
         try:
-            found = captured.step(given[1], number)
+            found = captured.step(given[2], number)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        for name, value in wanted.items():
-            if name.startswith("loss/"):
-                torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
-    assert captured.step.mode == "captured"
+        if number < WARMED + EARLY:
+            assert difference(wanted, found) < max(1e-5, 3 * parted), number
+    require("captured", captured)
     assert captured.step.news() == []
-    for name, network in eager.networks.items():
-        weights = [
-            torch.cat([p.flatten() for p in net.parameters()])
-            for net in (network, captured.networks[name])
-        ]
-        assert (weights[0] - weights[1]).norm() < 1e-4 * weights[0].norm()
+    assert apart(eager, captured) < max(1e-4, 3 * apart(eager, control))

@@ -1,0 +1,88 @@
+"""A run's parts with steps in a mode by name, and runs brought to the same state or nearly."""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+
+from pokegan.config import RunConfig, override
+from pokegan.data.loaders import PictureSet
+from pokegan.training.build import Parts, build
+from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.step import EagerStep
+from pokegan.training.whole_step import WholeStep
+
+MODES = ("eager", "compiled", "captured")
+_COMPILE = {"eager": "off", "compiled": "off", "captured": "on", "auto": "auto"}
+
+
+class FellBackError(RuntimeError):
+    """Steps did not run in the mode that was asked for."""
+
+
+def build_in(mode: str, config: RunConfig, packed: PictureSet) -> Parts:
+    """Return the parts of a run.
+
+    Args:
+        mode: of its steps, one of `MODES`, or auto for what a run would choose. Compiled steps
+            raise where they do not work; after captured ones `require` says.
+        config: all other settings.
+        packed: the pictures.
+    """
+    parts = build(override(config, {"training.compile": _COMPILE[mode]}), packed)
+    if mode != "compiled":
+        return parts
+    assert isinstance(parts.step, EagerStep)
+    return dataclasses.replace(parts, step=CompiledStep(Runner(WholeStep(parts.step.parts))))
+
+
+def require(mode: str, parts: Parts) -> None:
+    """Raise `FellBackError` unless the steps that were run are of that mode."""
+    if parts.step.mode != mode:
+        reasons = "; ".join(parts.step.news()) or "no reason was told"
+        raise FellBackError(f"steps are {parts.step.mode}, not {mode}: {reasons}")
+
+
+def copy_state(one: Parts, other: Parts) -> None:
+    """Bring the second run to the state of the first."""
+    other.load(copy.deepcopy(one.state()))
+
+
+@torch.no_grad()
+def nudge(parts: Parts) -> None:
+    """Change every weight by a rounding: about 1e-7 of itself."""
+    random = torch.Generator().manual_seed(0)
+    for network in parts.networks.values():
+        for weight in network.parameters():
+            noise = torch.randn(weight.shape, generator=random).to(weight)
+            weight.mul_(1 + 1e-7 * noise)
+
+
+def apart(one: Parts, other: Parts) -> float:
+    """Return the largest distance between the weights of two networks over their length."""
+    worst = 0.0
+    for name, network in one.networks.items():
+        a, b = (
+            torch.cat([p.detach().double().flatten() for p in net.parameters()])
+            for net in (network, other.networks[name])
+        )
+        worst = max(worst, float((a - b).norm() / a.norm()))
+    return worst
+
+
+def difference(
+    wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], floor: float = 1e-3
+) -> float:
+    """Return the largest relative difference of two steps' losses.
+
+    Args:
+        wanted: what one of them recorded.
+        found: what the other did.
+        floor: losses nearer to 0 count as it.
+    """
+    return max(
+        float((found[name] - value).abs()) / max(float(value.abs()), floor)
+        for name, value in wanted.items()
+        if name.startswith("loss/")
+    )
