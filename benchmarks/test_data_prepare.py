@@ -1,4 +1,7 @@
-"""Preparing pictures on two cores against one, and with two processes against one on all cores."""
+"""Preparing pictures on two cores against one, and with two processes against one on all cores.
+
+`POKEGAN_BENCH_PREPARE` sets how many pictures: with few, the start of a process counts.
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from pokegan.data import PrepareOptions, prepare
 from pokegan.data.demo_files import write_demo
 from pokegan.data.sources import FolderSource
 
-COUNT, SIDE = 750, 256
+COUNT, SIDE = int(os.environ.get("POKEGAN_BENCH_PREPARE", "750")), 256
 
 
 @pytest.fixture(scope="module")
