@@ -65,17 +65,19 @@ class Operand {
   int64_t place_ = 0;
 };
 
+inline void load_tiles(Operand& left, Operand& right) {
+  const char* a = left.next();
+  const char* b = right.next();
+  _tile_loadd(4, a, 64);
+  _tile_loadd(5, a + kTile, 64);
+  _tile_loadd(6, b, 64);
+  _tile_loadd(7, b + kTile, 64);
+}
+
 template <bool kLoads>
 void products(Operand& left, Operand& right) {
   for (int64_t i = 0; i < kSteps; ++i) {
-    if constexpr (kLoads) {
-      const char* a = left.next();
-      const char* b = right.next();
-      _tile_loadd(4, a, 64);
-      _tile_loadd(5, a + kTile, 64);
-      _tile_loadd(6, b, 64);
-      _tile_loadd(7, b + kTile, 64);
-    }
+    if constexpr (kLoads) load_tiles(left, right);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
@@ -105,12 +107,7 @@ double rate(const Case& wanted, bool zeros, int threads) {
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
-        const char* a = left.next();
-        const char* b = right.next();
-        _tile_loadd(4, a, 64);
-        _tile_loadd(5, a + kTile, 64);
-        _tile_loadd(6, b, 64);
-        _tile_loadd(7, b + kTile, 64);
+        load_tiles(left, right);
         ++ready;
         while (ready < (round + 1) * threads) _mm_pause();
         const auto begin = std::chrono::steady_clock::now();
