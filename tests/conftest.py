@@ -21,8 +21,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed set of 20 creatures of 16 px."""
+    from pokegan.data import prepare
     from pokegan.data.options import PrepareOptions
-    from pokegan.data.prepare import prepare
     from pokegan.data.sources import DemoSource
 
     folder = tmp_path_factory.mktemp("packed") / "creatures-16"

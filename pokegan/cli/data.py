@@ -20,7 +20,7 @@ from pokegan.config import FILTERS
 
 if TYPE_CHECKING:
     from pokegan.data import Manifest, PackedImages, PrepareOptions, Source
-    from pokegan.data.prepare import Progress
+    from pokegan.data.preparation import Progress
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

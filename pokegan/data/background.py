@@ -46,6 +46,11 @@ def picture_border_share(picture: Image.Image, background: RGB) -> float:
     return 1 - float(foreground(np.concatenate(sides), background).mean())
 
 
+def picture_foreground(picture: Image.Image, background: RGB) -> float:
+    """The share of an RGB picture that is `foreground`, 0 to 1."""
+    return float(foreground(np.asarray(picture), background).mean())
+
+
 def _mean(mask: Mask) -> npt.NDArray[np.float64]:
     mean: npt.NDArray[Any] = np.asarray(mask.mean(axis=-1))
     return mean

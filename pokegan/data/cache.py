@@ -22,7 +22,7 @@ from pokegan.data.entries import DrawnEntry, Entry, PieceEntry, Source
 from pokegan.data.manifest import VERSION, Manifest, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import Progress, pack, tool_versions
+from pokegan.data.preparation import Progress, pack, tool_versions
 from pokegan.data.refusals import is_passing
 from pokegan.data.square import content_hash, drawn_identity
 from pokegan.errors import DataError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from pokegan.data import frames, jpeg, modes, svg, tiff
+from pokegan.data import frames, jpeg, modes
 from pokegan.data.filters import SVG, Original
 from pokegan.data.options import MAX_PIXELS, RGB, WHITE
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
@@ -93,6 +93,8 @@ def upright_original(
     if kind is None:
         raise DecodeError(foreign(content))
     if kind == SVG:
+        from pokegan.data import svg
+
         picture = svg.draw(content, 2 * target if target else 1024)
         return Decoded(picture, Original(SVG, *picture.size))
     return _raster(content, kind, max_pixels, target)
@@ -168,6 +170,8 @@ def _reason(kind: str, content: bytes, error: Exception) -> str:
     if short or isinstance(error, EOFError | struct.error) or re.search(_CUT_SHORT, text):
         return f"truncated: the {kind} file ends early"
     if kind == "TIFF" and isinstance(error, UnidentifiedImageError):
+        from pokegan.data import tiff
+
         layout = tiff.layout(content)
         if layout:
             return f"unsupported format: TIFF of {layout}"

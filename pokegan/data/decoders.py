@@ -1,24 +1,29 @@
-"""The decoders that `prepare` can use beside Pillow, for files that they read as Pillow does."""
+"""The decoders that `prepare` can use beside Pillow, for files that they read as Pillow does.
+
+Each is imported where it is used: most preparations use none, and start the sooner.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib import metadata
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from pokegan.data import dali_pipeline as dali
 from pokegan.data.jpeg import has_too_many_scans
 from pokegan.data.options import DECODERS
-from pokegan.data.plain import Plain, plain_header
 from pokegan.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pokegan.data.dali_pipeline import Branch
+    from pokegan.data.plain import Plain
 
 PILLOW, TORCHVISION, DALI = DECODERS
 
-AtOnce: TypeAlias = Callable[[Sequence[tuple[bytes, Plain]]], list[Image.Image | None]]
+AtOnce: TypeAlias = "Callable[[Sequence[tuple[bytes, Plain]]], list[Image.Image | None]]"
 
 _DALI_BATCH = 16
 
@@ -26,7 +31,9 @@ _DALI_BATCH = 16
 def require(decoder: str) -> None:
     """Raise ConfigError where the package of one of `DECODERS` is not installed."""
     if decoder == DALI:
-        dali.require("decoder 'dali'")
+        from pokegan.data import dali_pipeline
+
+        dali_pipeline.require("decoder 'dali'")
     if decoder == TORCHVISION:
         try:
             from torchvision.io import decode_image  # noqa: F401  # it is about to move away
@@ -39,8 +46,14 @@ def require(decoder: str) -> None:
 def versions(decoder: str) -> dict[str, str]:
     """The version of what decodes besides Pillow, by its name."""
     if decoder == DALI:
-        return {"dali": dali.version() or "none"}
-    return {decoder: metadata.version(decoder)} if decoder == TORCHVISION else {}
+        from pokegan.data import dali_pipeline
+
+        return {"dali": dali_pipeline.version() or "none"}
+    if decoder == TORCHVISION:
+        from importlib import metadata
+
+        return {decoder: metadata.version(decoder)}
+    return {}
 
 
 def batch_size(decoder: str) -> int:
@@ -64,12 +77,17 @@ def decode_plain(
         the places of those that the decoder tried in vain.
     """
     pictures: list[Image.Image | None] = [None] * len(contents)
-    headers = [None if decoder == PILLOW else plain_header(content) for content in contents]
+    if decoder == PILLOW:
+        return pictures, []
+    from pokegan.data.dali_pipeline import suits
+    from pokegan.data.plain import plain_header
+
+    headers = [plain_header(content) for content in contents]
     places = [
         place
         for place, header in enumerate(headers)
         if header
-        and dali.suits(header)
+        and suits(header)
         and header.width * header.height <= max_pixels
         and not (header.kind == "JPEG" and has_too_many_scans(contents[place]))
     ]
@@ -85,7 +103,7 @@ def _at_once(decoder: str) -> AtOnce:
     return _by_dali if decoder == DALI else _by_torchvision
 
 
-def _by_torchvision(files: Sequence[tuple[bytes, Plain]]) -> list[Image.Image | None]:
+def _by_torchvision(files: "Sequence[tuple[bytes, Plain]]") -> list[Image.Image | None]:
     import torch
     from torchvision.io import ImageReadMode, decode_image
 
@@ -101,7 +119,11 @@ def _by_torchvision(files: Sequence[tuple[bytes, Plain]]) -> list[Image.Image | 
     return pictures
 
 
-def _by_dali(files: Sequence[tuple[bytes, Plain]]) -> list[Image.Image | None]:
+def _by_dali(files: "Sequence[tuple[bytes, Plain]]") -> list[Image.Image | None]:
+    import numpy as np
+
+    from pokegan.data.dali_pipeline import encoded
+
     pictures: list[Image.Image | None] = [None] * len(files)
     for alpha in (False, True):
         places = [i for i, (_, header) in enumerate(files) if (header.channels == 4) == alpha]
@@ -110,7 +132,7 @@ def _by_dali(files: Sequence[tuple[bytes, Plain]]) -> list[Image.Image | None]:
         branch = _dali_branch(alpha)
         if not places:
             continue
-        branch.feed([(dali.encoded(files[place][0]),) for place in places])
+        branch.feed([(encoded(files[place][0]),) for place in places])
         taken = branch.take()
         decoded = iter(taken.outputs or ())
         for number, place in enumerate(places):
@@ -120,11 +142,13 @@ def _by_dali(files: Sequence[tuple[bytes, Plain]]) -> list[Image.Image | None]:
 
 
 @lru_cache(maxsize=2)
-def _dali_branch(alpha: bool) -> dali.Branch:
-    return dali.decoding_branch(alpha, threads=1, batch=_DALI_BATCH)
+def _dali_branch(alpha: bool) -> "Branch":
+    from pokegan.data.dali_pipeline import decoding_branch
+
+    return decoding_branch(alpha, threads=1, batch=_DALI_BATCH)
 
 
-def _picture(levels: npt.NDArray[np.uint8]) -> Image.Image:
+def _picture(levels: "npt.NDArray[np.uint8]") -> Image.Image:
     """[H, W, C] of 1, 3 or 4 channels as a picture of mode RGB or RGBA."""
     if levels.shape[-1] == 1:
         return Image.fromarray(levels[..., 0]).convert("RGB")

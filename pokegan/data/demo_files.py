@@ -13,7 +13,7 @@ from pokegan.data.creatures import draw_creature
 from pokegan.data.entries import DrawnEntry
 from pokegan.data.jobs import in_order
 from pokegan.data.options import PrepareOptions
-from pokegan.data.prepare import Progress
+from pokegan.data.preparation import Progress
 from pokegan.data.sharding import ShardOptions, shard
 from pokegan.data.shards import ShardPictures
 from pokegan.data.sources import DemoSource

@@ -13,19 +13,16 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from pokegan.data.fingerprints import LUMA
 from pokegan.data.hash_search import HASH_BITS, HashTable
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-
-THUMBNAIL = 16
 
 SAME_FILE = "same file"
 SAME_PIXELS = "same pixels"
 NEAR = "near duplicate"
 
-_GRID = 32
 _BLOCK = 2048
 _LUMA_AND_HALF_CHROMA = np.array(  # RGB to Y, Cb / 2, Cr / 2 (ITU-R BT.601)
     [[0.299, 0.587, 0.114], [-0.0843, -0.1656, 0.25], [0.25, -0.2094, -0.0406]], np.float32
@@ -39,8 +36,8 @@ class Fingerprints:
     Attributes:
         sha256: of the source files.
         digests: of the prepared pixels.
-        hashes: [N] uint64, `perceptual_hash`.
-        thumbnails: [N, 16, 16, 3] uint8, `thumbnail`; may be mapped from a file.
+        hashes: [N] uint64, `perceptual_hashes`.
+        thumbnails: [N, 16, 16, 3] uint8, `fingerprints.thumbnail`; may be mapped from a file.
         lossy: whether the source file was lossy.
     """
 
@@ -103,24 +100,18 @@ def distance(thumbnails: Pixels, thumbnail: Pixels) -> npt.NDArray[np.float32]:
     return worst
 
 
-def thumbnail(pixels: Pixels) -> Pixels:
-    """The mean colours of a 16 x 16 grid over a picture [H, W, 3]: [16, 16, 3] uint8."""
-    size = (THUMBNAIL, THUMBNAIL)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
-
-
-def perceptual_hash(pixels: Pixels) -> int:
-    """64 bits that hardly change when a picture [H, W, 3] is rescaled or compressed.
+def perceptual_hashes(lumas: Pixels) -> npt.NDArray[np.uint64]:
+    """64 bits of each picture that hardly change when it is rescaled or compressed: [N] uint64.
 
     The signs, against their median, of the 64 lowest frequencies but the mean of a 32 x 32
-    discrete cosine transform of the luma, in diagonal order.
+    discrete cosine transform of the luma [N, 32, 32], in diagonal order.
     """
-    grey = Image.fromarray(pixels).convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)
-    cosines, order = _cosines(), _diagonals()
-    spectrum = cosines @ np.asarray(grey, np.float64) @ cosines.T
-    lowest = spectrum.ravel()[order]
-    bits = np.packbits(lowest - np.median(lowest) > 1e-3)  # rounding errors have no sign
-    return int.from_bytes(bits.tobytes(), "big")
+    cosines = _cosines()
+    spectra = cosines @ lumas.astype(np.float64) @ cosines.T
+    lowest = spectra.reshape(len(lumas), -1)[:, _diagonals()]
+    medians = np.median(lowest, axis=1, keepdims=True)
+    bits = np.packbits(lowest - medians > 1e-3, axis=1)  # rounding errors have no sign
+    return np.ascontiguousarray(bits).view(">u8")[:, 0].astype(np.uint64)
 
 
 class _NearSearch:
@@ -219,13 +210,13 @@ def _kind(prints: Fingerprints, i: int, kept: int) -> str:
 @cache
 def _cosines() -> npt.NDArray[np.float64]:
     """The 32 x 32 matrix of the unnormalised DCT-II."""
-    k = np.arange(_GRID)
-    angles = np.pi * (2 * k[None, :] + 1) * k[:, None] / (2 * _GRID)
+    k = np.arange(LUMA)
+    angles = np.pi * (2 * k[None, :] + 1) * k[:, None] / (2 * LUMA)
     return np.cos(angles)
 
 
 @cache
 def _diagonals() -> npt.NDArray[np.int64]:
     """Flat indices of the 64 lowest frequencies of the spectrum without the mean."""
-    cells = sorted(np.ndindex(_GRID, _GRID), key=lambda cell: (sum(cell), cell))
-    return np.array([row * _GRID + column for row, column in cells[1 : HASH_BITS + 1]])
+    cells = sorted(np.ndindex(LUMA, LUMA), key=lambda cell: (sum(cell), cell))
+    return np.array([row * LUMA + column for row, column in cells[1 : HASH_BITS + 1]])

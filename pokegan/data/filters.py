@@ -8,12 +8,6 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from pokegan.data.background import (
-    PLAIN_BORDER,
-    Pixels,
-    foreground,
-    picture_border_share,
-)
 from pokegan.data.options import PrepareOptions
 from pokegan.data.refusals import DecodeError
 
@@ -61,13 +55,19 @@ def check_border(picture: Image.Image, options: PrepareOptions) -> None:
     """
     if not options.plain_background:
         return
+    from pokegan.data.background import PLAIN_BORDER, picture_border_share
+
     if picture_border_share(picture, options.background) < PLAIN_BORDER:
         colour = "#" + bytes(options.background).hex()
         raise DecodeError(f"no plain background: the border is neither transparent nor {colour}")
 
 
-def check_foreground(pixels: Pixels, options: PrepareOptions) -> None:
-    """Raise DecodeError where less than `min_foreground` of a square [S, S, 3] is foreground."""
+def check_foreground(square: Image.Image, options: PrepareOptions) -> None:
+    """Raise DecodeError where less than `min_foreground` of an RGB square is foreground."""
     least = options.min_foreground
-    if least > 0 and foreground(pixels, options.background).mean() < least:
+    if least == 0:
+        return
+    from pokegan.data.background import picture_foreground
+
+    if picture_foreground(square, options.background) < least:
         raise DecodeError(f"nearly empty: under {least:.4g} of it is foreground")

@@ -13,8 +13,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, cast
 
+from pokegan.data.pipes import private_streams, receive, send
 from pokegan.data.thread_pool import Call, ThreadPool
 from pokegan.errors import PokeganError
 
@@ -22,6 +24,7 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 _CODE = "from pokegan.data.jobs import serve; serve()"
+_HOME = str(Path(__file__).parents[2])  # not in the path of an editable installation
 _AHEAD = 2  # jobs a process that wait for their turn
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError)
 
@@ -56,29 +59,19 @@ def in_order(
 
 
 def spawn(code: str, complaints: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
-    """Start `code` in a Python process with this one's module path and one thread a library."""
-    head = f"import sys; sys.path[:] = {sys.path!r}\n"
+    """Start `code` in a Python process with this one's module path and one thread a library.
+
+    It runs no start-up code of installed packages (`.pth` files): the path says where they are.
+    """
+    head = f"import sys; sys.path[:] = {[*sys.path, _HOME]!r}\n"
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
-        [sys.executable, "-c", head + code],
+        [sys.executable, "-S", "-c", head + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,
         env={**os.environ, **single},
     )
-
-
-def send(pipe: IO[bytes] | None, value: object) -> None:
-    """Write one value to a pipe."""
-    assert pipe is not None
-    pickle.dump(value, pipe, pickle.HIGHEST_PROTOCOL)
-    pipe.flush()
-
-
-def receive(pipe: IO[bytes] | None) -> object:
-    """Read one value from a pipe."""
-    assert pipe is not None
-    return pickle.load(pipe)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
@@ -89,16 +82,6 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         if pipe:
             with contextlib.suppress(OSError):
                 pipe.close()
-
-
-def private_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Standard input and output for our own use; what a library prints goes to standard error."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return requests, answers
 
 
 def serve() -> None:

@@ -10,7 +10,7 @@ from pokegan.data.fetch import Say, tell
 from pokegan.data.free_memory import free_bytes
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import Progress
+from pokegan.data.preparation import Progress
 from pokegan.data.sources import open_data
 from pokegan.data.streamed import StreamedSet, open_streamed
 from pokegan.errors import ConfigError

@@ -1,30 +1,13 @@
 """Every pixel format that Pillow decodes to, brought to 8-bit RGB or to RGBA with straight alpha.
 
 Pillow's own `convert` clips 16-bit grey and overlooks some transparent colours; this does not.
+What takes numpy is in `deep_modes.py`.
 """
 
 import contextlib
 import io
-import struct
-from collections.abc import Callable
-from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageCms
-
-from pokegan.data.refusals import DecodeError
-
-Values: TypeAlias = npt.NDArray[Any]
-
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262
-_SAMPLE_FORMAT = 339
-_UNSIGNED = 1
-_WHITE_IS_ZERO = 0
-_OVERSHOOT = 2.0  # sharpening and resampling carry floating point beyond white
-_ALPHA_SHARE = 0.02
-_PIECE = 1 << 20  # values that are worked on together
+from PIL import Image
 
 
 def to_8_bit(image: Image.Image, kind: str, content: bytes) -> Image.Image:
@@ -35,15 +18,27 @@ def to_8_bit(image: Image.Image, kind: str, content: bytes) -> Image.Image:
     a picture.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_wide(image, kind)
-    alpha = None
+        from pokegan.data.deep_modes import from_wide
+
+        return from_wide(image, kind)
+    alpha = _overlooked_alpha(image, kind, content)
     if kind == "PNG":
-        alpha = _deep_colour_key(image, content)
         _mend_transparent_colour(image, content)
     plain = _from_narrow(image)
-    if kind == "BMP":
-        alpha = _hidden_bmp_alpha(content, image.size)
     return _with_alpha(plain, alpha) if alpha else plain
+
+
+def _overlooked_alpha(image: Image.Image, kind: str, content: bytes) -> Image.Image | None:
+    """Alpha that is in the file and not in what Pillow decoded; None for nearly all files."""
+    if kind == "BMP":
+        from pokegan.data.deep_modes import hidden_bmp_alpha
+
+        return hidden_bmp_alpha(content, image.size)
+    if kind == "PNG" and image.mode == "RGB" and "transparency" in image.info:
+        from pokegan.data.deep_modes import deep_colour_key
+
+        return deep_colour_key(image, content)
+    return None
 
 
 def _from_narrow(image: Image.Image) -> Image.Image:
@@ -62,6 +57,8 @@ def _from_narrow(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Apply a colour profile to a picture without alpha; an unusable profile is ignored."""
+    from PIL import ImageCms
+
     with contextlib.suppress(Exception):  # lcms refuses broken and unfitting profiles
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "sRGB" not in ImageCms.getProfileDescription(source):
@@ -70,72 +67,6 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
             if converted is not None:
                 return converted
     return image.convert("RGB")
-
-
-def _from_wide(image: Image.Image, kind: str) -> Image.Image:
-    """Grey of 12, 16 or 32 bits or floating point, to RGB, or RGBA with one transparent value."""
-    values: Values = np.asarray(image)
-    if kind == "TIFF" and image.mode == "I":
-        unsigned = _tiff_tag(image, _SAMPLE_FORMAT) in (None, _UNSIGNED)
-        values = values.view(np.uint32) if unsigned else values  # Pillow knows no unsigned mode
-    grey = _scale_16(image, values) if _is_16(image, kind) else _scale_by_range(image, values)
-    if kind == "TIFF" and _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
-        grey = ~grey
-    plain = Image.fromarray(grey).convert("RGB")
-    key = image.info.get("transparency")
-    if not isinstance(key, int):
-        return plain
-    return _with_alpha(plain, Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255))))
-
-
-def _is_16(image: Image.Image, kind: str) -> bool:
-    return image.mode.startswith("I;16") or (kind == "PNG" and image.mode == "I")
-
-
-def _scale_16(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]:
-    """16-bit grey by v / 257; 12-bit grey, which only TIFF knows, by v * 255 / 4095. Rounded."""
-    white = 4095 if _tiff_tag(image, _BITS_PER_SAMPLE) == 12 else 65535
-    table = np.rint(np.minimum(np.arange(65536) * (255 / white), 255)).astype(np.uint8)
-    return _by_rows(values, lambda rows: table[rows])
-
-
-def _scale_by_range(image: Image.Image, values: Values) -> npt.NDArray[np.uint8]:
-    """32-bit and floating point grey, whose white no header tells.
-
-    White is the smallest of 1 (floating point only), 255, 65535 and 2^32 - 1 that is not below the
-    brightest pixel, which in floating point may be up to twice as bright as white; negative values
-    are black.
-    """
-    if not np.isfinite(values).all():
-        raise DecodeError("damaged: pixels that are no numbers")
-    whites, slack = [255.0, 65535.0, 2.0**32 - 1], 1.0
-    if image.mode == "F":
-        whites, slack = [1.0, *whites], _OVERSHOOT
-    white = next((white for white in whites if values.max() <= slack * white), None)
-    if white is None:
-        raise DecodeError("damaged: floating point values beyond any known range")
-    return _by_rows(values, lambda rows: np.rint(_scaled(rows, white)))
-
-
-def _scaled(rows: Values, white: float) -> npt.NDArray[np.float32]:
-    clipped: npt.NDArray[np.float32] = np.clip(rows.astype(np.float32), 0, white)
-    clipped *= np.float32(255 / white)
-    return clipped
-
-
-def _by_rows(values: Values, change: Callable[[Values], Values]) -> npt.NDArray[np.uint8]:
-    """`change` of [H, W] values as uint8, a few rows at a time: of a large picture, one copy."""
-    out = np.empty(values.shape, np.uint8)
-    step = max(1, _PIECE // max(1, values.shape[1]))
-    for start in range(0, len(values), step):
-        out[start : start + step] = change(values[start : start + step])
-    return out
-
-
-def _tiff_tag(image: Image.Image, tag: int) -> int | None:
-    tags = getattr(image, "tag_v2", None)
-    value = tags.get(tag) if tags is not None else None
-    return value[0] if isinstance(value, tuple) else value
 
 
 def _mend_transparent_colour(image: Image.Image, content: bytes) -> None:
@@ -147,44 +78,6 @@ def _mend_transparent_colour(image: Image.Image, content: bytes) -> None:
     depth = content[24]
     if image.mode == "L" and isinstance(key, int) and depth in (2, 4):
         image.info["transparency"] = key * (85 if depth == 2 else 17)
-
-
-def _deep_colour_key(image: Image.Image, content: bytes) -> Image.Image | None:
-    """The alpha of an RGB PNG of 16 bits with a transparent colour (tRNS); None for any other.
-
-    Pillow keeps the high bytes only. A second look at the file unpacks the low ones: two colours
-    that differ in them alone are not the same.
-    """
-    key = image.info.get("transparency")
-    if image.mode != "RGB" or not isinstance(key, tuple) or content[24] != 16:
-        return None
-    del image.info["transparency"]
-    with Image.open(io.BytesIO(content), formats=("PNG",)) as low:
-        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
-        low.load()
-        deep = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)  # [H, W, 3]
-    return Image.fromarray(np.where((deep == key).all(axis=-1), np.uint8(0), np.uint8(255)))
-
-
-def _hidden_bmp_alpha(content: bytes, size: tuple[int, int]) -> Image.Image | None:
-    """The fourth byte of the pixels of a plain 32-bit BMP, where it is used as alpha.
-
-    By the letter that byte is padding, and Pillow drops it; in practice it is constant, alpha, or
-    left as it was found in memory. None where it is constant or hardly ever used, or the file is of
-    another kind.
-    """
-    width, height = size
-    if len(content) < 54:
-        return None
-    offset, header = struct.unpack_from("<II", content, 10)
-    signed_height, _, bits, compression = struct.unpack_from("<iHHI", content, 22)
-    if header < 40 or bits != 32 or compression != 0 or len(content) < offset + 4 * width * height:
-        return None
-    pixels = np.frombuffer(content, np.uint8, 4 * width * height, offset)
-    alpha = pixels.reshape(height, width, 4)[..., 3]
-    if alpha.min() == alpha.max() or np.count_nonzero(alpha) < _ALPHA_SHARE * alpha.size:
-        return None
-    return Image.fromarray(np.ascontiguousarray(alpha[::-1] if signed_height > 0 else alpha))
 
 
 def _with_alpha(plain: Image.Image, alpha: Image.Image) -> Image.Image:

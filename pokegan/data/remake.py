@@ -11,7 +11,7 @@ from pokegan.data.manifest import Manifest, Picture
 from pokegan.data.names import printable
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import Progress, pack
+from pokegan.data.preparation import Progress, pack
 from pokegan.data.square import content_hash
 from pokegan.errors import DataError
 from pokegan.files import write_text

@@ -24,7 +24,7 @@ from pokegan.data.jobs import in_order
 from pokegan.data.manifest import Manifest, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.plain import normalised, plainly_encoded
-from pokegan.data.prepare import Progress, pack
+from pokegan.data.preparation import Progress, pack
 from pokegan.data.refusals import DecodeError
 from pokegan.data.shard_manifest import FILE, read_manifest, write_manifest
 from pokegan.data.shards import MAKING, ShardPictures, is_shards

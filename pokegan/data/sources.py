@@ -21,7 +21,7 @@ from pokegan.data.fetch import FETCHABLE, Say, fetch, is_fetchable, tell
 from pokegan.data.folder_source import FolderSource
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages, checksum, is_packed
-from pokegan.data.prepare import Progress
+from pokegan.data.preparation import Progress
 from pokegan.data.shards import ShardSource, TarSource, is_shards, is_tars
 from pokegan.errors import DataError
 

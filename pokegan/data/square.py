@@ -11,12 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from pokegan.data.decode import Decoded, composite, upright_original
 from pokegan.data.decoders import PILLOW, decode_plain
-from pokegan.data.duplicates import perceptual_hash, thumbnail
 from pokegan.data.entries import DrawnEntry, Entry, FileEntry, PieceEntry
 from pokegan.data.filters import (
     DRAWN,
@@ -26,6 +24,7 @@ from pokegan.data.filters import (
     check_foreground,
     check_original,
 )
+from pokegan.data.fingerprints import luma, thumbnail
 from pokegan.data.geometry import crop_box, pad_geometry
 from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
@@ -41,8 +40,8 @@ class Square(NamedTuple):
         pixels: size * size * 3 bytes, rows of RGB.
         sha256: of the source file.
         digest: of the pixels.
-        perceptual_hash: 64 bits.
-        thumbnail: 16 * 16 * 3 bytes.
+        luma: 32 * 32 bytes, as in `fingerprints.py`.
+        thumbnail: 16 * 16 * 3 bytes, likewise.
         lossy: whether the file was a JPEG or the like.
         original: what it was before.
         replaced: whether Pillow had to take the place of the decoder that was asked for.
@@ -51,7 +50,7 @@ class Square(NamedTuple):
     pixels: bytes
     sha256: str
     digest: bytes
-    perceptual_hash: int
+    luma: bytes
     thumbnail: bytes
     lossy: bool
     original: Original
@@ -221,9 +220,7 @@ def _square(
     check_original(original, options)
     check_border(picture, options)
     fitted = fit(picture, options.size, options.fit, options.background)
-    array = np.asarray(fitted)  # [size, size, 3] uint8
-    check_foreground(array, options)
-    pixels = array.tobytes()
+    check_foreground(fitted, options)
+    pixels = fitted.tobytes()
     digest = hashlib.blake2b(pixels, digest_size=16).digest()
-    small = thumbnail(array)
-    return Square(pixels, sha256, digest, perceptual_hash(array), small.tobytes(), lossy, original)
+    return Square(pixels, sha256, digest, luma(fitted), thumbnail(fitted), lossy, original)

@@ -24,7 +24,7 @@ class Kept(NamedTuple):
 
     sha256: str
     digest: bytes
-    perceptual_hash: int
+    luma: bytes
     lossy: bool
     original: Original
     replaced: bool
@@ -42,7 +42,7 @@ class Rows:
         _write(self._images, row, square.pixels)
         _write(self._thumbnails, row, square.thumbnail)
         return Kept(
-            *(square.sha256, square.digest, square.perceptual_hash),
+            *(square.sha256, square.digest, square.luma),
             *(square.lossy, square.original, square.replaced),
         )
 

@@ -12,7 +12,7 @@ from pokegan.data.fetch import Say, tell
 from pokegan.data.manifest import Manifest
 from pokegan.data.options import RGB, PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import Progress
+from pokegan.data.preparation import Progress
 from pokegan.data.refusals import DecodeError
 from pokegan.data.shards import ShardPictures, is_shards
 from pokegan.data.sources import announcing, expanded, require_filters, resolve

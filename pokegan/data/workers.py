@@ -1,7 +1,8 @@
 """Entries prepared by worker processes, in order, surviving what pictures do to decoders.
 
-A worker is a plain child process that runs `serve` and talks over its standard streams. It never
-imports the caller's main module: no `if __name__ == "__main__"` is needed, and no torch is loaded.
+A worker is a plain child process that runs `worker_process.serve` and talks over its standard
+streams. It never imports the caller's main module: no `if __name__ == "__main__"` is needed, and no
+torch is loaded.
 A picture that kills its worker twice, or takes too long twice, costs one picture. When the parent
 goes, however it goes, the workers read the end of their input and go too.
 
@@ -9,43 +10,42 @@ Entries travel in bunches; pixels do not travel at all where there is a `Store` 
 """
 
 import contextlib
-import faulthandler
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from pokegan.data.decoders import PILLOW, batch_size, warm_up
+from pokegan.data.decoders import PILLOW, batch_size
 from pokegan.data.entries import Entry
-from pokegan.data.jobs import private_streams, receive, send, spawn, stop
+from pokegan.data.jobs import spawn, stop
 from pokegan.data.options import PrepareOptions
+from pokegan.data.pipes import receive, send
 from pokegan.data.refusals import CRASHED, TOO_LONG
-from pokegan.data.square import Refusal, Square, prepare_entries
-from pokegan.data.store import Kept, Rows, Store
+from pokegan.data.square import Refusal, Square
+from pokegan.data.store import Kept, Store
 from pokegan.data.thread_pool import Call, ThreadPool
+from pokegan.data.worker_process import (
+    READY,
+    TIMER_SIGNAL,
+    TRIES,
+    WALL_FACTOR,
+    Numbered,
+    Result,
+    Work,
+    pieces,
+)
 from pokegan.errors import PokeganError
 
-Result: TypeAlias = Square | Kept | Refusal
-Numbered: TypeAlias = tuple[int, Entry]
-
-MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
-
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
-_BUNCH = 16  # entries that travel together: fewer wake the parent for each, more end unevenly
-_BUNCHES_PER_WORKER = 3  # bounds the results that wait for their turn
-_TRIES = 2
-_WALL_FACTOR = 12  # seconds by the clock for each second of work, for machines that are busy
-_TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # its default action ends the process
-_READY = "ready"
-_CODE = "from pokegan.data.workers import serve; serve()"
+_BUNCH = 8  # entries that travel together: fewer wake the parent for each, more end unevenly
+_BUNCHES_PER_WORKER = 6  # bounds the results that wait for their turn
+_CODE = "from pokegan.data.worker_process import serve; serve()"
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what a lost pipe can raise
 
 
@@ -67,18 +67,12 @@ def prepare_all(
     early. Raises OSError when the store cannot be written.
     """
     if workers == 0:
-        with _Work(options, store) as work:
-            for piece in _pieces(enumerate(entries), batch_size(options.decoder)):
+        with Work(options, store) as work:
+            for piece in pieces(enumerate(entries), batch_size(options.decoder)):
                 yield from work.do(piece, options.decoder)
         return
     with WorkerPool(options, workers, store) as pool:
         yield from pool.map(entries)
-
-
-def _pieces(entries: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:
-    rest = iter(entries)
-    while piece := list(islice(rest, size)):
-        yield piece
 
 
 class WorkerPool:
@@ -99,7 +93,7 @@ class WorkerPool:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
         pending: deque[Call[list[Result | _NotStored]]] = deque()
         rows = enumerate(entries)
-        for bunch in _pieces(rows, _BUNCH):
+        for bunch in pieces(rows, _BUNCH):
             pending.append(self._threads.submit(self._prepare, bunch))
             if len(pending) >= self._window:
                 yield from map(_stored, pending.popleft().result())
@@ -108,6 +102,8 @@ class WorkerPool:
 
     def close(self) -> None:
         """Stop at once; what is under way is lost."""
+        for worker in self._workers:
+            worker.kill()
         for worker in self._workers:
             worker.close()
         self._threads.close()
@@ -158,7 +154,7 @@ class _Worker:
                 self._stop()
                 failures += decoder == PILLOW
                 decoder = PILLOW
-                if failures == _TRIES or self._closed:
+                if failures == TRIES or self._closed:
                     results.append(Refusal(None, reason))
                     failures = 0
         return results
@@ -168,10 +164,16 @@ class _Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)  # its pipes close a moment before it is gone
         limit = self._options.seconds_per_picture
-        out_of_time = _TIMER_SIGNAL is not None and process.returncode == -_TIMER_SIGNAL
-        if out_of_time or seconds >= _WALL_FACTOR * limit / _TRIES:
+        out_of_time = TIMER_SIGNAL is not None and process.returncode == -TIMER_SIGNAL
+        if out_of_time or seconds >= WALL_FACTOR * limit / TRIES:
             return f"{TOO_LONG}: over {limit:g} s"
         return CRASHED
+
+    def kill(self) -> None:
+        """Start the end of the process; `close` waits for it."""
+        self._closed = True
+        if process := self._process:
+            process.kill()
 
     def close(self) -> None:
         self._closed = True
@@ -185,7 +187,7 @@ class _Worker:
             self._process = process
             try:
                 send(process.stdin, (replace(self._options, decoder=decoder), self._store))
-                if receive(process.stdout) == _READY and not self._closed:
+                if receive(process.stdout) == READY and not self._closed:
                     return process
             except _BROKEN:
                 pass
@@ -227,77 +229,3 @@ class _NotStored(NamedTuple):
     """The answer of a worker that could not write what it prepared."""
 
     error: OSError
-
-
-class _Work(contextlib.ExitStack):
-    """What is done to each entry: prepare it and, where there is a store, leave pixels there."""
-
-    def __init__(self, options: PrepareOptions, store: Store | None) -> None:
-        super().__init__()
-        self._options = options
-        self._rows = self.enter_context(Rows(store)) if store else None
-
-    def do(self, piece: list[Numbered], decoder: str) -> Iterator[Result]:
-        """Prepare a piece of `batch_size` entries; OSError where one cannot be stored."""
-        options = replace(self._options, decoder=decoder)
-        results = prepare_entries([entry for _, entry in piece], options)
-        for (row, _), result in zip(piece, results, strict=True):
-            if self._rows is None or isinstance(result, Refusal):
-                yield result
-            else:
-                yield self._rows.keep(row, result)
-
-    def answers(self, piece: list[Numbered], decoder: str) -> list[Result | OSError]:
-        """The same; in the place of what could not be stored, and of all after it, the error."""
-        answers: list[Result | OSError] = []
-        try:
-            for result in self.do(piece, decoder):
-                answers.append(result)
-        except OSError as error:
-            answers += [error] * (len(piece) - len(answers))
-        return answers
-
-
-def serve() -> None:
-    """The life of a worker process: options first, then bunches of entries, each entry answered."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    if _TIMER_SIGNAL is not None:
-        signal.signal(_TIMER_SIGNAL, signal.SIG_DFL)
-    requests, answers = private_streams()
-    _limit_memory(MEMORY_LIMIT)
-    options, store = pickle.load(requests)
-    warm_up(options.decoder)
-    with _Work(options, store) as work:
-        send(answers, _READY)
-        with contextlib.suppress(EOFError, BrokenPipeError):
-            while True:
-                decoder, bunch = pickle.load(requests)
-                for piece in _pieces(bunch, batch_size(decoder)):
-                    with _time_limit(len(piece) * options.seconds_per_picture / _TRIES):
-                        done = work.answers(piece, decoder)
-                    for answer in done:
-                        send(answers, answer)
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """End the process after `seconds` of work, or many more by the clock, even in the decoder's C.
-
-    Work is what the processor did for us: a busy or a suspended machine does not count.
-    """
-    faulthandler.dump_traceback_later(_WALL_FACTOR * seconds, exit=True)
-    timer = getattr(signal, "setitimer", None)
-    if timer is not None:
-        timer(signal.ITIMER_PROF, seconds)
-    yield
-    if timer is not None:
-        timer(signal.ITIMER_PROF, 0)
-    faulthandler.cancel_dump_traceback_later()
-
-
-def _limit_memory(limit: int) -> None:
-    """Let what one picture allocates fail beyond `limit` bytes, where the system can do that."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

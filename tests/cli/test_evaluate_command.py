@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pokegan.cli.main import main
+from pokegan.data import prepare
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.monitor.stats import read_stats
 from pokegan.render.neighbours import read_pairs_sheet

@@ -17,7 +17,7 @@ import torch
 from awkward import Awkward, drawing, flat_drawing, make_awkward, on, png, saved, svg_text
 from PIL import Image
 
-from pokegan.data import modes
+from pokegan.data import deep_modes
 from pokegan.data.decode import decode
 from pokegan.data.refusals import DecodeError, category
 from pokegan.data.sniff import is_lossy, sniff
@@ -215,7 +215,7 @@ def test_wide_grey_is_the_same_in_pieces(
     names = [name for name in awkward.good if re.search("16|32|float", name)]
     assert len(names) > 8
     whole = {name: decode((folder / name).read_bytes()) for name in names}
-    monkeypatch.setattr(modes, "_PIECE", 100)  # two rows
+    monkeypatch.setattr(deep_modes, "_PIECE", 100)  # two rows
     for name in names:
         again = decode((folder / name).read_bytes())
         assert again.tobytes() == whole[name].tobytes(), name

@@ -20,9 +20,9 @@ from pokegan.data.duplicates import (
     Fingerprints,
     distance,
     find_duplicates,
-    perceptual_hash,
-    thumbnail,
+    perceptual_hashes,
 )
+from pokegan.data.fingerprints import luma, thumbnail
 from pokegan.data.hash_search import HASH_RADIUS, HashTable
 from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 
@@ -43,12 +43,22 @@ def twins(index: int, quality: int = 85) -> tuple[Pixels, Pixels]:
     return np.asarray(small[0]), np.asarray(small[1])
 
 
+def lumas_of(pictures: list[Pixels]) -> Pixels:
+    small = b"".join(luma(Image.fromarray(picture)) for picture in pictures)
+    return np.frombuffer(small, np.uint8).reshape(-1, 32, 32)
+
+
+def thumbnails_of(pictures: list[Pixels]) -> Pixels:
+    small = b"".join(thumbnail(Image.fromarray(picture)) for picture in pictures)
+    return np.frombuffer(small, np.uint8).reshape(-1, 16, 16, 3)
+
+
 def prints(pictures: list[Pixels], lossy: list[bool] | None = None) -> Fingerprints:
     return Fingerprints(
         sha256=[f"file {i}" for i in range(len(pictures))],
         digests=[picture.tobytes() for picture in pictures],
-        hashes=[perceptual_hash(picture) for picture in pictures],
-        thumbnails=np.stack([thumbnail(picture) for picture in pictures]),
+        hashes=perceptual_hashes(lumas_of(pictures)).tolist(),
+        thumbnails=thumbnails_of(pictures),
         lossy=lossy or [False] * len(pictures),
     )
 
@@ -189,5 +199,20 @@ def test_distance_is_the_largest_difference_of_a_cell() -> None:
 def test_flat_and_tiny_pictures_have_fingerprints() -> None:
     for side in (1, 8, 1024):
         flat = np.full((side, side, 3), 77, np.uint8)
-        assert perceptual_hash(flat) == 0
-        assert (thumbnail(flat) == 77).all()
+        assert perceptual_hashes(lumas_of([flat])).tolist() == [0]
+        assert (thumbnails_of([flat]) == 77).all()
+
+
+def test_perceptual_hash_is_the_signs_of_the_lowest_frequencies() -> None:
+    """Against the sums of the discrete cosine transform as they are defined, of each picture."""
+    lumas = lumas_of([creature(index) for index in range(5)])
+    order = sorted(((u, v) for u in range(32) for v in range(32)), key=lambda uv: (sum(uv), uv))
+    x = np.arange(32)
+    for grey, found in zip(lumas, perceptual_hashes(lumas).tolist(), strict=True):
+        lowest = []
+        for u, v in order[1:65]:
+            down = np.cos(np.pi * u * (2 * x + 1) / 64)
+            along = np.cos(np.pi * v * (2 * x + 1) / 64)
+            lowest.append(float((grey * np.outer(down, along)).sum()))
+        middle = float(np.median(lowest))
+        assert f"{found:064b}" == "".join("01"[value > middle] for value in lowest)

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from pokegan.cache_folder import cache_folder
+from pokegan.data import prepare
 from pokegan.data.entries import DrawnEntry, FileEntry
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource, FolderSource, open_data, resolve
 from pokegan.data.streamed import open_streamed
 from pokegan.errors import ConfigError, DataError

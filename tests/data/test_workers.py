@@ -107,7 +107,7 @@ def test_memory_of_a_worker_is_bounded(
 ) -> None:
     """A picture of 60 million pixels does not fit into 100 MB; the next one is no worse for it."""
     pytest.importorskip("resource")
-    small = "import pokegan.data.workers as w; w.MEMORY_LIMIT = 100 << 20; w.serve()"
+    small = "import pokegan.data.worker_process as w; w.MEMORY_LIMIT = 100 << 20; w.serve()"
     monkeypatch.setattr(workers, "_CODE", small)
     large = entries[0].path
     large.write_bytes(saved(Image.new("RGB", (8000, 7500)), "PNG", compress_level=1))
@@ -159,3 +159,28 @@ def test_a_script_without_a_guard_works_and_workers_import_no_torch(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["once", "40 False 0"]
     assert done.stderr == ""
+
+
+def test_a_worker_process_prepares_plain_pictures_without_numpy(tmp_path: Path) -> None:
+    """Its import is most of what a worker would need to start."""
+    (tmp_path / "a.png").write_bytes(saved(Image.new("RGBA", (9, 5), (1, 2, 3, 4)), "PNG"))
+    (tmp_path / "b.jpg").write_bytes(saved(Image.new("RGB", (9, 5), (1, 2, 3)), "JPEG"))
+    code = """
+        import sys
+        from pathlib import Path
+        sys.modules["numpy"] = None  # an import of it fails
+        from pokegan.data.entries import FileEntry
+        from pokegan.data.worker_process import PrepareOptions, prepare_entries
+        entries = [FileEntry(name, Path(name)) for name in ("a.png", "b.jpg")]
+        for result in prepare_entries(entries, PrepareOptions(8)):
+            print(type(result).__name__, getattr(result, "reason", ""))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(workers.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["Square", "Square"], done.stderr

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pokegan import recipes
 from pokegan.config import override
 from pokegan.config.parts import LOSSES
+from pokegan.data import prepare
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import FolderSource
 from pokegan.errors import ConfigError
 from pokegan.objectives.losses import adversarial_loss

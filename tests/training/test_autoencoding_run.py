@@ -10,9 +10,9 @@ from PIL import Image
 
 from pokegan import recipes
 from pokegan.config import NetworkConfig, OptimizerConfig, RunConfig, override
+from pokegan.data import prepare
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import FolderSource
 from pokegan.monitor.stats import read_stats
 from pokegan.training.build import build

@@ -7,8 +7,8 @@ import pytest
 
 from pokegan import recipes
 from pokegan.config import RunConfig, override
+from pokegan.data import prepare
 from pokegan.data.options import PrepareOptions
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.errors import ConfigError
 from pokegan.training.checks import check

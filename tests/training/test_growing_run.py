@@ -15,8 +15,8 @@ from PIL import Image
 from pokegan import recipes
 from pokegan.cli.main import main
 from pokegan.config import NetworkConfig, RunConfig, override
+from pokegan.data import prepare
 from pokegan.data.options import PrepareOptions
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.monitor.stats import read_stats
 from pokegan.training import checkpoint

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pokegan.config import RunConfig
+from pokegan.data import prepare
 from pokegan.data.folder_source import FolderSource
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import prepare
 from pokegan.metrics.digest import features_of
 from pokegan.metrics.features import EfficientNetLite2
 from pokegan.training.evaluation import Options, evaluate_run

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pokegan.config import NetworkConfig, OptimizerConfig, RunConfig, override
+from pokegan.data import prepare
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
-from pokegan.data.prepare import prepare
 from pokegan.data.sources import DemoSource
 from pokegan.errors import CheckpointError, ConfigError, DivergedError
 from pokegan.monitor.stats import read_stats

@@ -17,20 +17,28 @@ from typing import TypeAlias
 import numpy as np
 
 from pokegan.data import decoders, packed
-from pokegan.data.duplicates import THUMBNAIL, Fingerprints, Match, find_duplicates
+from pokegan.data.duplicates import (
+    Fingerprints,
+    Match,
+    find_duplicates,
+    perceptual_hashes,
+)
 from pokegan.data.entries import Entry, Source
+from pokegan.data.fingerprints import LUMA, THUMBNAIL
 from pokegan.data.manifest import Duplicate, Manifest, Picture, Skipped, by_number, origin_digest
 from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.square import Refusal
 from pokegan.data.store import Store, keep_rows
-from pokegan.data.workers import Result, default_workers, prepare_all
+from pokegan.data.worker_process import Result
+from pokegan.data.workers import default_workers, prepare_all
 from pokegan.errors import DataError
 from pokegan.files import write_text
 
 Progress: TypeAlias = Callable[[int, int], None]
 
 _THUMBNAILS = "thumbnails.u8"
+_LUMAS = 512  # that are hashed together
 
 
 def prepare(
@@ -126,6 +134,7 @@ class _Gathered:
         self.replaced: list[str] = []
         self._rows: list[int] = []  # where the pictures are in the store
         self._digests: list[bytes] = []
+        self._lumas = bytearray()  # of pictures that are not hashed yet
         self._hashes = array("Q")
         self._lossy: list[bool] = []
 
@@ -140,7 +149,9 @@ class _Gathered:
             self._rows.append(row)
             self.pictures.append(Picture(entry.name, result.sha256, *result.original))
             self._digests.append(result.digest)
-            self._hashes.append(result.perceptual_hash)
+            self._lumas += result.luma
+            if len(self._lumas) >= _LUMAS * LUMA**2:
+                self._hash()
             self._lossy.append(result.lossy)
 
     def drop_duplicates(self, options: PrepareOptions) -> list[Match]:
@@ -152,8 +163,14 @@ class _Gathered:
         keep_rows(self.store.images, rows, options.size**2 * 3)
         return matches
 
+    def _hash(self) -> None:
+        lumas = np.frombuffer(bytes(self._lumas), np.uint8).reshape(-1, LUMA, LUMA)
+        self._hashes.extend(perceptual_hashes(lumas).tolist())
+        self._lumas.clear()
+
     def _find(self, near: float) -> list[Match]:
         shape = (len(self.pictures), THUMBNAIL, THUMBNAIL, 3)
+        self._hash()
         keep_rows(self.store.thumbnails, self._rows, THUMBNAIL**2 * 3)
         thumbnails = np.memmap(self.store.thumbnails, np.uint8, mode="r", shape=shape)
         hashes = [picture.sha256 for picture in self.pictures]
