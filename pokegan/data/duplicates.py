@@ -185,8 +185,9 @@ def _mean_colours(thumbnails: Pixels) -> npt.NDArray[np.float32]:
     """
     means = np.empty((len(thumbnails), 16, 3), np.float32)
     for row in range(0, len(thumbnails), _BLOCK):
-        cells = thumbnails[row : row + _BLOCK].reshape(-1, 4, 4, 4, 4, 3)
-        sums = cells.sum(axis=4, dtype=np.uint16).sum(axis=2, dtype=np.uint16)  # [n, 4, 4, 3]
+        cells = thumbnails[row : row + _BLOCK].astype(np.uint16)
+        rows = cells[:, ::4] + cells[:, 1::4] + cells[:, 2::4] + cells[:, 3::4]  # [n, 4, 16, 3]
+        sums = rows[:, :, ::4] + rows[:, :, 1::4] + rows[:, :, 2::4] + rows[:, :, 3::4]
         colours = sums.reshape(-1, 16, 3).astype(np.float32) @ _LUMA_AND_HALF_CHROMA.T
         means[row : row + _BLOCK] = colours / 16
     return means
