@@ -108,7 +108,7 @@ def perceptual_hashes(lumas: Pixels) -> npt.NDArray[np.uint64]:
     """
     cosines = _cosines()
     spectra = cosines @ lumas.astype(np.float64) @ cosines.T
-    lowest = spectra.reshape(len(lumas), -1)[:, _diagonals()]
+    lowest = spectra.reshape(len(lumas), LUMA**2)[:, _diagonals()]
     medians = np.median(lowest, axis=1, keepdims=True)
     bits = np.packbits(lowest - medians > 1e-3, axis=1)  # rounding errors have no sign
     return np.ascontiguousarray(bits).view(">u8")[:, 0].astype(np.uint64)

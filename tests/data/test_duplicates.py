@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
+from pokegan.data import PrepareOptions, prepare
 from pokegan.data.creatures import draw_creature
 from pokegan.data.decode import decode
 from pokegan.data.duplicates import (
@@ -23,6 +25,7 @@ from pokegan.data.duplicates import (
     perceptual_hashes,
 )
 from pokegan.data.fingerprints import luma, thumbnail
+from pokegan.data.folder_source import FolderSource
 from pokegan.data.hash_search import HASH_RADIUS, HashTable
 from pokegan.data.options import NEAR_DUPLICATE_DISTANCE
 
@@ -216,3 +219,21 @@ def test_perceptual_hash_is_the_signs_of_the_lowest_frequencies() -> None:
             lowest.append(float((grey * np.outer(down, along)).sum()))
         middle = float(np.median(lowest))
         assert f"{found:064b}" == "".join("01"[value > middle] for value in lowest)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_any_count_of_pictures_is_hashed(count: int) -> None:
+    assert perceptual_hashes(np.zeros((count, 32, 32), np.uint8)).tolist() == [0] * count
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 8])
+def test_a_set_of_any_size_is_searched(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashes are taken of a few pictures at a time; the last few may be none."""
+    monkeypatch.setattr("pokegan.data.preparation._LUMAS", 4)
+    pictures = [creature(index) for index in range(count - 1)]
+    for index, picture in enumerate([*pictures, pictures[0]]):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    made = prepare(FolderSource(tmp_path), PrepareOptions(64), tmp_path / "out", workers=0)
+    assert (len(made), len(made.manifest.duplicates)) == (count - 1, 1)
