@@ -4,6 +4,8 @@
 // A float32 may also be split, into 2 or 3 bfloat16 that add up to it; each has its block.
 #pragma once
 
+#include <type_traits>
+
 #include "../conv.h"
 #include "conv_split.h"
 #include "conv_units.h"
@@ -15,6 +17,10 @@ constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kBlockBytes = 2 * kTileBytes;
 
 inline int64_t blocks_of(int64_t count) { return ceil_div(count, kBlockSide); }
+
+// Of what a value is that is split into so many parts.
+template <int kParts>
+using ValueOf = std::conditional_t<kParts == 1, uint16_t, float>;
 
 enum class Form {
   kRows,        // tile r / 16: row r. A left operand whose columns are summed over
@@ -78,8 +84,9 @@ struct BlockSource {
   int64_t columns;
 };
 
-template <typename Value>
+template <bool kWhole, typename Value>
 POKEGAN_AVX512_INLINE __m512i load_row(const BlockSource<Value>& source, int64_t row) {
+  if constexpr (kWhole) return load_values(source.values + row * source.stride, 0xFFFFFFFFU);
   if (row >= source.rows) return _mm512_setzero_si512();
   return load_values(source.values + row * source.stride, mask_of(source.columns));
 }
@@ -109,10 +116,11 @@ POKEGAN_AVX512_INLINE void store_tile(const __m512i* rows, char* out) {
   for (int i = 0; i < 16; ++i) _mm512_store_si512(out + 64 * i, rows[i]);
 }
 
-template <Form form, typename Value>
-POKEGAN_AVX512_INLINE void pack_part(const BlockSource<Value>& source, char* out) {
+template <Form form, bool kWhole, typename Value>
+POKEGAN_AVX512_INLINE void pack_rows(const BlockSource<Value>& source, char* out) {
   if constexpr (form == Form::kRows) {
-    for (int64_t r = 0; r < kBlockSide; ++r) _mm512_store_si512(out + 64 * r, load_row(source, r));
+    for (int64_t r = 0; r < kBlockSide; ++r)
+      _mm512_store_si512(out + 64 * r, load_row<kWhole>(source, r));
     return;
   }
   const __m512i pairs = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
@@ -121,18 +129,27 @@ POKEGAN_AVX512_INLINE void pack_part(const BlockSource<Value>& source, char* out
     __m512i words[16];
     if constexpr (form == Form::kTransposed) {
 #pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) words[i] = load_row(source, 16 * tile + i);
+      for (int i = 0; i < 16; ++i) words[i] = load_row<kWhole>(source, 16 * tile + i);
     } else {
       const __m512i order =
           _mm512_add_epi16(pairs, _mm512_set1_epi16(static_cast<short>(16 * tile)));
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
-        words[i] =
-            _mm512_permutex2var_epi16(load_row(source, 2 * i), order, load_row(source, 2 * i + 1));
+        words[i] = _mm512_permutex2var_epi16(load_row<kWhole>(source, 2 * i), order,
+                                             load_row<kWhole>(source, 2 * i + 1));
       }
     }
     if constexpr (form != Form::kPairs) transpose_words(words);
     store_tile(words, out + kTileBytes * tile);
+  }
+}
+
+template <Form form, typename Value>
+POKEGAN_AVX512_INLINE void pack_part(const BlockSource<Value>& source, char* out) {
+  if (source.rows >= kBlockSide && source.columns >= kBlockSide) {
+    pack_rows<form, true>(source, out);
+  } else {
+    pack_rows<form, false>(source, out);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../conv_check.h"
+#include "conv_patches.h"
 #include "conv_products.h"
 #include "conv_scratch.h"
 #include "vector.h"
@@ -27,14 +28,32 @@ int checked_parts(const char* op, int64_t parts) {
 
 #ifdef POKEGAN_HAS_CONV
 
+// [outputs, taps, channels]
+struct Weights {
+  const void* values;
+  bool wide;  // float32, else bfloat16
+  int64_t outputs;
+  int64_t taps;
+  int64_t channels;
+
+  float at(int64_t index) const {
+    return wide ? static_cast<const float*>(values)[index]
+                : to_float(static_cast<const Bfloat16*>(values)[index]);
+  }
+};
+
+Weights weights_of(const ConvShape& shape, const Tensor& weight) {
+  return {weight.const_data_ptr(), weight.scalar_type() == ScalarType::Float, shape.outputs,
+          shape.taps(), shape.channels};
+}
+
 // Blocks [panel, tap, block]: of c for products over o, or of o for products over c.
 template <int kParts, typename Value>
-void pack_weights(const ConvShape& shape, const Value* weights, bool over_outputs, char* packed) {
-  const bool patches = !over_outputs && uses_patches(shape);
-  const int64_t taps = patches ? 1 : shape.taps();
-  const int64_t channels = patches ? shape.taps() * shape.channels : shape.channels;
-  const int64_t panels = blocks_of(over_outputs ? channels : shape.outputs);
-  const int64_t blocks = blocks_of(over_outputs ? shape.outputs : channels);
+void pack_weights(const Weights& weights, bool over_outputs, char* packed) {
+  const int64_t taps = weights.taps;
+  const int64_t channels = weights.channels;
+  const int64_t panels = blocks_of(over_outputs ? channels : weights.outputs);
+  const int64_t blocks = blocks_of(over_outputs ? weights.outputs : channels);
   const int64_t row = taps * channels;
   share_jobs(
       panels * taps, [](const auto& work) { work(); },
@@ -45,8 +64,9 @@ void pack_weights(const ConvShape& shape, const Value* weights, bool over_output
         for (int64_t block = 0; block < blocks; ++block, out += kParts * kBlockBytes) {
           const int64_t o = kBlockSide * (over_outputs ? block : panel);
           const int64_t c = kBlockSide * (over_outputs ? panel : block);
-          const BlockSource<Value> source{weights + o * row + tap * channels + c, row,
-                                          shape.outputs - o, channels - c};
+          const BlockSource<Value> source{
+              static_cast<const Value*>(weights.values) + o * row + tap * channels + c, row,
+              weights.outputs - o, channels - c};
           if (over_outputs) {
             pack_block<Form::kPairs, kParts>(source, out);
           } else {
@@ -56,23 +76,112 @@ void pack_weights(const ConvShape& shape, const Value* weights, bool over_output
       });
 }
 
-const char* packed_weights(const ConvShape& shape, const Tensor& weight, bool over_outputs,
-                           int parts) {
+const char* packed_weights(const Weights& weights, bool over_outputs, int parts) {
   thread_local Scratch scratch;
-  const bool patches = !over_outputs && uses_patches(shape);
-  const int64_t c_blocks =
-      patches ? blocks_of(shape.taps() * shape.channels) : blocks_of(shape.channels) * shape.taps();
-  char* packed = scratch.bytes(c_blocks * blocks_of(shape.outputs) * parts * kBlockBytes);
-  const void* data = weight.const_data_ptr();
-  if (weight.scalar_type() == ScalarType::Float) {
-    const auto pack = parts == 1   ? pack_weights<1, float>
-                      : parts == 2 ? pack_weights<2, float>
-                                   : pack_weights<3, float>;
-    pack(shape, static_cast<const float*>(data), over_outputs, packed);
-  } else {
-    pack_weights<1>(shape, static_cast<const uint16_t*>(data), over_outputs, packed);
-  }
+  char* packed = scratch.bytes(weights.taps * blocks_of(weights.channels) *
+                               blocks_of(weights.outputs) * parts * kBlockBytes);
+  const auto pack = !weights.wide ? pack_weights<1, uint16_t>
+                    : parts == 1  ? pack_weights<1, float>
+                    : parts == 2  ? pack_weights<2, float>
+                                  : pack_weights<3, float>;
+  pack(weights, over_outputs, packed);
   return packed;
+}
+
+// The weights of all outputs, each as a patch lies.
+std::vector<float> patch_weights(const ConvShape& shape, const Weights& weights) {
+  const PatchLayout layout(shape);
+  std::vector<float> rows(static_cast<size_t>(shape.outputs * layout.values()), 0.0F);
+  int64_t index = 0;
+  for (int64_t o = 0; o < shape.outputs; ++o) {
+    for (int64_t tap = 0; tap < layout.rows; ++tap) {
+      const int64_t place = o * layout.values() + tap * layout.padded;
+      for (int64_t i = 0; i < layout.run; ++i) {
+        rows[static_cast<size_t>(place + i)] = weights.at(index++);
+      }
+    }
+  }
+  return rows;
+}
+
+// Where a place of few channels finds what its `stride` elements of an axis are made of.
+Reach reach_of(int64_t kernel, int64_t stride, int64_t padding, bool transposed) {
+  if (!transposed) return {-padding, kernel - 1 - padding};
+  Reach reach{INT64_MAX, INT64_MIN};
+  for (int64_t tap = 0; tap < kernel; ++tap) {
+    for (int64_t phase = 0; phase < stride; ++phase) {
+      const int64_t distance = phase + padding - tap;
+      if (distance % stride != 0) continue;
+      reach.first = std::min(reach.first, distance / stride);
+      reach.last = std::max(reach.last, distance / stride);
+    }
+  }
+  return reach;
+}
+
+constexpr int64_t kShuffledColumns = 16;
+
+// Maps of few channels, of enough pixels in a row to fill a block.
+bool suits_shuffle(int64_t channels, int64_t width, int64_t sources, const ConvShape& shape,
+                   int64_t stride, int parts) {
+  constexpr int64_t kLeastPlaces = 8;
+  return parts == 1 && shape.taps() > 1 && sources >= kBlockSide &&
+         stride * stride * channels <= kShuffledColumns && width >= kLeastPlaces * stride;
+}
+
+// Makes maps of few channels: x of y by a transposed convolution, or y of x by one of stride 1.
+void shuffle(const ConvShape& shape, const Tensor& input, const Tensor& weight, const float* bias,
+             bool transposed, Units units, Tensor& out) {
+  thread_local Scratch scratch;
+  const Weights weights = weights_of(shape, weight);
+  const int64_t stride = transposed ? shape.stride : 1;
+  const int64_t sources = transposed ? shape.outputs : shape.channels;
+  const int64_t few = transposed ? shape.channels : shape.outputs;
+  const Reach rows = reach_of(shape.kernel_height, shape.stride, shape.padding, transposed);
+  const Reach columns = reach_of(shape.kernel_width, shape.stride, shape.padding, transposed);
+  const int64_t padded = blocks_of(sources) * kBlockSide;
+  std::vector<float> table(
+      static_cast<size_t>(rows.size() * columns.size() * padded * kShuffledColumns), 0.0F);
+  for (int64_t y = 0; y < shape.kernel_height; ++y) {
+    for (int64_t x = 0; x < shape.kernel_width; ++x) {
+      const int64_t tap = y * shape.kernel_width + x;
+      // The phase that this tap is for, and how far it looks.
+      const int64_t up = transposed ? y - shape.padding : 0;
+      const int64_t left = transposed ? x - shape.padding : 0;
+      const int64_t row_phase = (up % stride + stride) % stride;
+      const int64_t column_phase = (left % stride + stride) % stride;
+      const int64_t row = (transposed ? (row_phase - up) / stride : y - shape.padding) - rows.first;
+      const int64_t column =
+          (transposed ? (column_phase - left) / stride : x - shape.padding) - columns.first;
+      const int64_t phase = (row_phase * stride + column_phase) * few;
+      for (int64_t source = 0; source < sources; ++source) {
+        float* out_row = table.data() +
+                         ((row * columns.size() + column) * padded + source) * kShuffledColumns +
+                         phase;
+        for (int64_t c = 0; c < few; ++c) {
+          const int64_t o = transposed ? source : c;
+          out_row[c] =
+              weights.at((o * shape.taps() + tap) * shape.channels + (transposed ? c : source));
+        }
+      }
+    }
+  }
+  const int64_t blocks = rows.size() * columns.size() * padded / kBlockSide;
+  char* packed = scratch.bytes(blocks * kBlockBytes);
+  for (int64_t block = 0; block < blocks; ++block) {
+    const BlockSource<float> source{table.data() + block * kBlockSide * kShuffledColumns,
+                                    kShuffledColumns, kBlockSide, kShuffledColumns};
+    pack_block<Form::kPairs, 1>(source, packed + block * kBlockBytes);
+  }
+  float biases[kShuffledColumns] = {};
+  if (bias != nullptr) {
+    for (int64_t i = 0; i < stride * stride * few; ++i) biases[i] = bias[i % few];
+  }
+  run_pixel_shuffle(
+      {static_cast<const uint16_t*>(input.const_data_ptr()), shape.images, input.size(2),
+       input.size(3), sources, rows, columns, packed, bias != nullptr ? biases : nullptr, stride,
+       static_cast<uint16_t*>(out.mutable_data_ptr()), out.size(2), out.size(3), few},
+      units);
 }
 
 // In float32 and whole panels; empty without a bias.
@@ -113,25 +222,31 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
                           dtype_of_maps(parts));
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
-  const bool patches = uses_patches(shape);
   const std::vector<float> bias_values = padded_bias(bias);
-  Gather gather{{input.const_data_ptr(), parts, shape.images, shape.height, shape.width,
-                 shape.channels, patches ? &shape : nullptr},
-                {},
-                {},
-                patches ? 1 : shape.kernel_width,
-                patches ? 1 : shape.taps(),
-                packed_weights(shape, weight, false, parts),
-                bias.has_value() ? bias_values.data() : nullptr,
-                out.mutable_data_ptr(),
-                shape.outputs};
-  if (patches) {
-    gather.rows = conv_axis(shape.out_height, shape.out_height, 1, 1, 0);
-    gather.columns = conv_axis(shape.out_width, shape.out_width, 1, 1, 0);
-  } else {
-    gather.rows = conv_axis(shape.out_height, shape.height, shape.kernel_height, stride, padding);
-    gather.columns = conv_axis(shape.out_width, shape.width, shape.kernel_width, stride, padding);
+  const float* biases = bias.has_value() ? bias_values.data() : nullptr;
+  if (uses_patches(shape)) {
+    const std::vector<float> rows = patch_weights(shape, weights_of(shape, weight));
+    const Weights weights{rows.data(), true, shape.outputs, 1, PatchLayout(shape).values()};
+    run_patch_convolution({shape, input.const_data_ptr(), parts,
+                           packed_weights(weights, false, parts), biases, out.mutable_data_ptr()},
+                          chosen);
+    return out;
   }
+  if (stride == 1 &&
+      suits_shuffle(shape.outputs, shape.out_width, shape.channels, shape, 1, parts)) {
+    shuffle(shape, input, weight, biases, false, chosen, out);
+    return out;
+  }
+  const Gather gather{
+      {input.const_data_ptr(), parts, shape.images, shape.height, shape.width, shape.channels},
+      conv_axis(shape.out_height, shape.height, shape.kernel_height, stride, padding),
+      conv_axis(shape.out_width, shape.width, shape.kernel_width, stride, padding),
+      shape.kernel_width,
+      shape.taps(),
+      packed_weights(weights_of(shape, weight), false, parts),
+      biases,
+      out.mutable_data_ptr(),
+      shape.outputs};
   run_gather(gather, chosen);
 #endif
   return out;
@@ -166,15 +281,20 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
   const std::vector<float> bias_values = padded_bias(bias);
+  const float* biases = bias.has_value() ? bias_values.data() : nullptr;
+  if (suits_shuffle(shape.channels, shape.width, shape.outputs, shape, stride, parts)) {
+    shuffle(shape, input, weight, biases, true, chosen, out);
+    return out;
+  }
   const Gather gather{
       {input.const_data_ptr(), parts, shape.images, shape.out_height, shape.out_width,
-       shape.outputs, nullptr},
+       shape.outputs},
       transposed_axis(shape.height, shape.out_height, shape.kernel_height, stride, padding),
       transposed_axis(shape.width, shape.out_width, shape.kernel_width, stride, padding),
       shape.kernel_width,
       shape.taps(),
-      packed_weights(shape, weight, true, parts),
-      bias.has_value() ? bias_values.data() : nullptr,
+      packed_weights(weights_of(shape, weight), true, parts),
+      biases,
       out.mutable_data_ptr(),
       shape.channels};
   run_gather(gather, chosen);
@@ -208,14 +328,21 @@ Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
     return out;
   }
   const bool wide = dtype == ScalarType::Float;
+  float* out_float = wide ? static_cast<float*>(out.mutable_data_ptr()) : nullptr;
+  uint16_t* out_bfloat = wide ? nullptr : static_cast<uint16_t*>(out.mutable_data_ptr());
+  if (uses_patches(shape)) {
+    run_patch_weight_gradient(
+        {shape, large.const_data_ptr(), small.const_data_ptr(), parts, out_float, out_bfloat},
+        chosen);
+    return out;
+  }
   const WeightGradient gradient{
       shape,
-      {large.const_data_ptr(), parts, shape.images, shape.height, shape.width, shape.channels,
-       uses_patches(shape) ? &shape : nullptr},
+      {large.const_data_ptr(), parts, shape.images, shape.height, shape.width, shape.channels},
       {small.const_data_ptr(), parts, shape.images, shape.out_height, shape.out_width,
-       shape.outputs, nullptr},
-      wide ? static_cast<float*>(out.mutable_data_ptr()) : nullptr,
-      wide ? nullptr : static_cast<uint16_t*>(out.mutable_data_ptr())};
+       shape.outputs},
+      out_float,
+      out_bfloat};
   run_weight_gradient(gradient, chosen);
 #endif
   return out;

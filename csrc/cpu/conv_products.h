@@ -11,11 +11,11 @@ struct Gather {
   Maps source;
   Axis rows;  // of the pixels written, by those of `source`
   Axis columns;
-  int64_t kernel_width;  // 1 for patches
-  int64_t taps;          // 1 for patches
-  const char* weights;   // [panel of 32 channels, tap, block of `source`] blocks
-  const float* bias;     // padded to whole panels; or nullptr
-  void* out;             // [N, rows, columns, channels], bfloat16 of one part, else float32
+  int64_t kernel_width;
+  int64_t taps;
+  const char* weights;  // [panel of 32 channels, tap, block of `source`] blocks
+  const float* bias;    // padded to whole panels; or nullptr
+  void* out;            // [N, rows, columns, channels], bfloat16 of one part, else float32
   int64_t channels;
 };
 

@@ -23,12 +23,12 @@ struct Sizes {
   explicit Sizes(const WeightGradient& gradient)
       : x(gradient.x),
         y(gradient.y),
-        stride(x.patches != nullptr ? 1 : gradient.shape.stride),
-        padding(x.patches != nullptr ? 0 : gradient.shape.padding),
-        kernel_height(x.patches != nullptr ? 1 : gradient.shape.kernel_height),
-        kernel_width(x.patches != nullptr ? 1 : gradient.shape.kernel_width),
-        x_height(x.patches != nullptr ? y.height : x.height),
-        x_width(x.patches != nullptr ? y.width : x.width),
+        stride(gradient.shape.stride),
+        padding(gradient.shape.padding),
+        kernel_height(gradient.shape.kernel_height),
+        kernel_width(gradient.shape.kernel_width),
+        x_height(x.height),
+        x_width(x.width),
         x_line(x_width * x.pixel_bytes()),
         y_line(y.width * y.pixel_bytes()) {}
 
@@ -167,8 +167,8 @@ struct PartialProducts {
     const Run run{steps.data(), static_cast<int64_t>(steps.size()),
                   std::max<int64_t>(0, end - begin), sizes.y.pixel_bytes(),
                   sizes.stride * sizes.x.pixel_bytes()};
-    const int64_t rows = std::min(kBlockSide, sizes.y.values() - y_block * kBlockSide);
-    const int64_t columns = std::min(kBlockSide, sizes.x.values() - x_block * kBlockSide);
+    const int64_t rows = std::min(kBlockSide, sizes.y.channels - y_block * kBlockSide);
+    const int64_t columns = std::min(kBlockSide, sizes.x.channels - x_block * kBlockSide);
     const int64_t place = tap_row * sizes.kernel_width + tap;
     alignas(64) float local[4 * 256];
     float* total =
@@ -184,9 +184,9 @@ struct PartialProducts {
   void write(const float* total, int64_t rows, int64_t columns, int64_t place, int64_t x_block,
              int64_t y_block) const {
     const int64_t taps = sizes.kernel_height * sizes.kernel_width;
-    const int64_t stride = taps * sizes.x.values();
+    const int64_t stride = taps * sizes.x.channels;
     const int64_t offset =
-        y_block * kBlockSide * stride + place * sizes.x.values() + x_block * kBlockSide;
+        y_block * kBlockSide * stride + place * sizes.x.channels + x_block * kBlockSide;
     if (gradient.out_float != nullptr) {
       const auto store = columns > 16 ? write_float<2> : write_float<1>;
       store(total, rows, columns, stride, gradient.out_float + offset);

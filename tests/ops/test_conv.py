@@ -92,6 +92,78 @@ def test_a_convolution_and_its_gradients(case) -> None:
     assert found[0].is_contiguous(memory_format=LAST)
 
 
+@st.composite
+def pictures(draw):
+    """A layer between maps of few channels and of many, wide enough for whole blocks of pixels."""
+    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
+    stride = draw(st.integers(1, 3))
+    few, many = draw(st.integers(1, 6)), draw(st.sampled_from([16, 32, 33, 64, 70]))
+    return {
+        "batch": draw(st.integers(1, 3)),
+        "channels": few,
+        "outputs": many,
+        "kernel": kernel,
+        "stride": stride,
+        "padding": draw(st.integers(0, 2)),
+        "sizes": [draw(st.integers(5, 20)), draw(st.integers(8 * stride, 30 + 8 * stride))],
+        "units": draw(st.sampled_from(UNITS)),
+        "narrow": draw(st.booleans()),
+        "layout": "channels_last",
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=60)
+@given(case=pictures(), swapped=st.booleans())
+def test_layers_of_pictures_and_their_gradients(case, swapped) -> None:
+    """Pictures to maps; `swapped`, and with stride 1, maps to pictures."""
+    if swapped:
+        case |= {"channels": case["outputs"], "outputs": case["channels"], "stride": 1}
+    x, w, b, downstream = tensors_of(case)
+    numbers = (case["stride"], case["padding"])
+    found = gradients(
+        lambda x, w, b: conv2d_bf16(x, w, b, *numbers, case["units"]), (x, w, b), downstream
+    )
+    wide = [tensor.double() for tensor in (x, w, b)]
+    exact = gradients(lambda x, w, b: F.conv2d(x, w, b, *numbers), wide, downstream)
+    for one, two, narrow in zip(found, exact, (True, True, *[case["narrow"]] * 2), strict=True):
+        assert_near(one, two, narrow)
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=40)
+@given(case=pictures(), more=st.integers(0, 2))
+def test_maps_to_pictures_with_a_bias(case, more) -> None:
+    x, w, _, _ = tensors_of(case)
+    random = torch.Generator().manual_seed(case["seed"])
+    y = drawn(random, case["batch"], case["outputs"], *x.shape[2:])
+    b = drawn(random, case["channels"], dtype=torch.float32, layout="contiguous")
+    numbers = (case["stride"], case["padding"], (min(more, case["stride"] - 1),) * 2)
+    sizes = [
+        (y.shape[axis] - 1) * case["stride"] - 2 * case["padding"] + w.shape[axis] + numbers[2][0]
+        for axis in (2, 3)
+    ]
+    if min(sizes) < 1:
+        return
+    exact = F.conv_transpose2d(y.double(), w.double(), b.double(), *numbers)
+    assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
+
+
+@needs_kernels
+@pytest.mark.parametrize("units", UNITS)
+def test_what_is_not_finite_stays_within_the_kernels_reach(units) -> None:
+    y = torch.ones(1, 32, 16, 16, dtype=torch.bfloat16).contiguous(memory_format=LAST)
+    y[0, 5, 8, 9] = float("inf")
+    w = torch.ones(32, 3, 4, 4)
+    made = conv_transpose2d_bf16(y, w, None, 2, 1, (0, 0), units)[0]
+    exact = F.conv_transpose2d(y.float(), w, None, 2, 1)[0]
+    touched = torch.zeros(32, 32, dtype=torch.bool)
+    touched[2 * 7 : 2 * 10, 2 * 8 : 2 * 11] = True  # the pixels of this place and of its neighbours
+    assert torch.equal(made[:, ~touched].float(), exact[:, ~touched])
+    assert not made[:, ~exact[0].isfinite()].isfinite().any()
+
+
 @needs_kernels
 @settings(deadline=None, max_examples=80)
 @given(case=cases(), more=st.tuples(st.integers(0, 2), st.integers(0, 2)))
@@ -155,7 +227,7 @@ def test_second_order(units) -> None:
 @pytest.mark.parametrize("units", UNITS)
 def test_the_same_bits_for_any_count_of_threads(units) -> None:
     random = torch.Generator().manual_seed(2)
-    layers = [(70, 40, 12, 4, 2, 1), (3, 20, 12, 4, 2, 1), (40, 3, 6, 3, 1, 1)]
+    layers = [(70, 40, 12, 4, 2, 1), (3, 33, 20, 4, 2, 1), (40, 3, 9, 3, 1, 1)]
     tensors = [
         (drawn(random, 80, c, size, size), drawn(random, o, c, k, k, dtype=torch.float32), s, p)
         for c, o, size, k, s, p in layers
