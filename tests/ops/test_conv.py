@@ -264,6 +264,24 @@ def test_chunks_add_up() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("units", UNITS)
+def test_segments_are_shared_or_not_with_the_same_bits(units) -> None:
+    """More threads than segments work on one of them together."""
+    random = torch.Generator().manual_seed(5)
+    x, y = drawn(random, 70, 40, 48, 40), drawn(random, 70, 33, 24, 20)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3, 9):
+            torch.set_num_threads(threads)
+            numbers = ([4, 4], 2, 1, torch.float32, units)
+            found.append(torch.ops.pokegan.conv2d_weight_bf16(x, y, *numbers))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@needs_kernels
 def test_wide_maps_are_cut_into_columns() -> None:
     random = torch.Generator().manual_seed(4)
     x, w = drawn(random, 3, 70, 5, 200), drawn(random, 5, 70, 5, 5)
