@@ -60,8 +60,11 @@ inline void check_bias(const char* op, const std::optional<Tensor>& bias, int64_
 }
 
 inline void check_shape(const char* op, const ConvShape& shape) {
+  constexpr int64_t kMost = 1 << 20;  // products of these and of sizes stay in 64 bits
   STD_TORCH_CHECK(shape.stride >= 1, op, ": stride must be at least 1, got ", shape.stride);
   STD_TORCH_CHECK(shape.padding >= 0, op, ": padding must not be negative, got ", shape.padding);
+  STD_TORCH_CHECK(shape.stride <= kMost && shape.padding <= kMost, op,
+                  ": stride and padding must be at most ", kMost);
   STD_TORCH_CHECK(shape.kernel_height >= 1 && shape.kernel_height <= kMaxKernel &&
                       shape.kernel_width >= 1 && shape.kernel_width <= kMaxKernel,
                   op, ": the kernel must have 1 to ", kMaxKernel, " rows and columns");

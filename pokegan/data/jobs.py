@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, cast
 
 from pokegan.data.pipes import private_streams, receive, send
@@ -24,7 +23,6 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 _CODE = "from pokegan.data.jobs import serve; serve()"
-_HOME = str(Path(__file__).parents[2])  # not in the path of an editable installation
 _AHEAD = 2  # jobs a process that wait for their turn
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError)
 
@@ -59,14 +57,11 @@ def in_order(
 
 
 def spawn(code: str, complaints: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
-    """Start `code` in a Python process with this one's module path and one thread a library.
-
-    It runs no start-up code of installed packages (`.pth` files): the path says where they are.
-    """
-    head = f"import sys; sys.path[:] = {[*sys.path, _HOME]!r}\n"
+    """Start `code` in a Python process with this one's module path and one thread a library."""
+    head = f"import sys; sys.path[:] = {sys.path!r}\n"
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
-        [sys.executable, "-S", "-c", head + code],
+        [sys.executable, "-c", head + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,

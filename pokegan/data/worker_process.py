@@ -75,6 +75,8 @@ def serve() -> None:
     _limit_memory(MEMORY_LIMIT)
     options, store = pickle.load(requests)
     warm_up(options.decoder)
+    if options.plain_background or options.min_foreground:  # numpy is no picture's fault either
+        import pokegan.data.background  # noqa: F401
     with Work(options, store) as work:
         send(answers, READY)
         with contextlib.suppress(EOFError, BrokenPipeError):

@@ -87,13 +87,14 @@ class WorkerPool:
         self._workers = [_Worker(options, store) for _ in range(workers)]
         for worker in self._workers:
             self._idle.put(worker)
+        self._bunch = max(_BUNCH, batch_size(options.decoder))
         self._window = _BUNCHES_PER_WORKER * workers
 
     def map(self, entries: Iterable[Entry]) -> Iterator[Result]:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
         pending: deque[Call[list[Result | _NotStored]]] = deque()
         rows = enumerate(entries)
-        for bunch in pieces(rows, _BUNCH):
+        for bunch in pieces(rows, self._bunch):
             pending.append(self._threads.submit(self._prepare, bunch))
             if len(pending) >= self._window:
                 yield from map(_stored, pending.popleft().result())

@@ -56,8 +56,8 @@ def conv2d_bf16(
         weight: [O, C, KH, KW] float32 or bfloat16, KH and KW at most 16; float32 is rounded to
             bfloat16 on the way, its gradient is not.
         bias: [O] float32 or bfloat16.
-        stride: at least 1.
-        padding: zeros on every side, at least 0.
+        stride: in [1, 2^20].
+        padding: zeros on every side, in [0, 2^20].
         units: 0 the widest that the processor has, 1 AVX512-BF16, 2 AMX.
 
     Returns:
@@ -89,8 +89,8 @@ def conv_transpose2d_bf16(
         input: [N, O, H, W] bfloat16.
         weight: [O, C, KH, KW] as in `conv2d_bf16`, whose gradient by its input this is.
         bias: [C] float32 or bfloat16.
-        stride: at least 1.
-        padding: of that convolution, at least 0.
+        stride: in [1, 2^20].
+        padding: of that convolution, in [0, 2^20].
         output_padding: further rows and columns, each in [0, stride).
         units: as in `conv2d_bf16`.
 
@@ -129,8 +129,8 @@ def conv2d_split(
         input: [N, C, H, W] float32.
         weight: [O, C, KH, KW] float32, KH and KW at most 16.
         bias: [O] float32 or bfloat16.
-        stride: at least 1.
-        padding: zeros on every side, at least 0.
+        stride: in [1, 2^20].
+        padding: zeros on every side, in [0, 2^20].
         parts: 2 or 3, that each value is split into.
         units: as in `conv2d_bf16`.
 
@@ -164,8 +164,8 @@ def conv_transpose2d_split(
         input: [N, O, H, W] float32.
         weight: [O, C, KH, KW] as in `conv2d_split`, whose gradient by its input this is.
         bias: [C] float32 or bfloat16.
-        stride: at least 1.
-        padding: of that convolution, at least 0.
+        stride: in [1, 2^20].
+        padding: of that convolution, in [0, 2^20].
         output_padding: further rows and columns, each in [0, stride).
         parts: 2 or 3, that each value is split into.
         units: as in `conv2d_bf16`.

@@ -366,6 +366,7 @@ X, W = torch.zeros(2, 3, 4, 4).bfloat16(), torch.zeros(5, 3, 2, 2)
         ((X, W, torch.zeros(5).double()), "bias must be float32 or bfloat16"),
         ((X, W, None, 0), "stride must be at least 1, got 0"),
         ((X, W, None, 1, -1), "padding must not be negative, got -1"),
+        ((X, W, None, 2**59, 2**59), "stride and padding must be at most 1048576"),
         ((X, torch.zeros(5, 3, 17, 1)), "the kernel must have 1 to 16 rows and columns"),
         ((X, torch.zeros(5, 3, 5, 5)), "the maps are too small for the kernel"),
         ((X, W, None, 1, 0, 3), "this processor does not have these units"),
