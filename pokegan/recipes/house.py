@@ -31,5 +31,5 @@ def house_dcgan() -> RunConfig:
         discriminator_optimizer=adam,
         length=LengthConfig(kimg=80.0),
         training=TrainingConfig(batch=32, ema_kimg=2.0),
-        output=OutputConfig(sample_every=2),
+        output=OutputConfig(sample_every=3),
     )
