@@ -77,15 +77,6 @@ Plan plan_of(const Gather& gather) {
   return plan;
 }
 
-POKEGAN_AVX512_INLINE void store_values(uint16_t* out, uint32_t mask, __m512 low, __m512 high) {
-  _mm512_mask_storeu_epi16(out, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-}
-
-POKEGAN_AVX512_INLINE void store_values(float* out, uint32_t mask, __m512 low, __m512 high) {
-  _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), low);
-  _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16), high);
-}
-
 // Adds the bias, rounds, and writes the sums of `count` pixels of a row of `images` images.
 template <int kColumns, typename Value>
 POKEGAN_AVX512 void write_pixels(const float* sums, int64_t count, const float* bias,
@@ -190,37 +181,30 @@ void run_gather(const Gather& gather, Units units) {
   const Kernels& kernels = kernels_of(units);
   const Plan plan = plan_of(gather);
   const int64_t panels = blocks_of(gather.channels);
-  share_jobs(
-      plan.jobs(),
-      [&](const auto& work) {
-        kernels.begin();
-        work();
-        kernels.end();
-      },
-      [&](int64_t number) {
-        thread_local Scratch scratch;
-        int64_t rest = number;
-        const auto next = [&](int64_t jobs, int64_t step, int64_t size) {
-          const int64_t begin = rest % jobs * step;
-          rest /= jobs;
-          return Span{begin, std::min(begin + step, size)};
-        };
-        const Span chosen_panels = next(plan.panel_jobs, plan.panels, panels);
-        const Span columns = next(plan.column_jobs, plan.columns, gather.columns.size());
-        const Span rows = next(plan.row_jobs, plan.rows, gather.rows.size());
-        char* memory = scratch.bytes(kRowPixels * kSums * 4 + plan.packed_bytes);
-        Job{gather,
-            kernels,
-            rest * kBlockSide,
-            rows,
-            columns,
-            chosen_panels,
-            sources_of(gather.rows, rows),
-            sources_of(gather.columns, columns),
-            memory + kRowPixels * kSums * 4,
-            reinterpret_cast<float*>(memory)}
-            .run();
-      });
+  share_products(kernels, plan.jobs(), [&](int64_t number) {
+    thread_local Scratch scratch;
+    int64_t rest = number;
+    const auto next = [&](int64_t jobs, int64_t step, int64_t size) {
+      const int64_t begin = rest % jobs * step;
+      rest /= jobs;
+      return Span{begin, std::min(begin + step, size)};
+    };
+    const Span chosen_panels = next(plan.panel_jobs, plan.panels, panels);
+    const Span columns = next(plan.column_jobs, plan.columns, gather.columns.size());
+    const Span rows = next(plan.row_jobs, plan.rows, gather.rows.size());
+    char* memory = scratch.bytes(kRowPixels * kSums * 4 + plan.packed_bytes);
+    Job{gather,
+        kernels,
+        rest * kBlockSide,
+        rows,
+        columns,
+        chosen_panels,
+        sources_of(gather.rows, rows),
+        sources_of(gather.columns, columns),
+        memory + kRowPixels * kSums * 4,
+        reinterpret_cast<float*>(memory)}
+        .run();
+  });
 }
 
 #else

@@ -147,15 +147,6 @@ POKEGAN_AVX512 void pack_outputs(const ConvShape& shape, const void* maps, int64
   }
 }
 
-POKEGAN_AVX512_INLINE void store_values(uint16_t* out, uint32_t mask, __m512 low, __m512 high) {
-  _mm512_mask_storeu_epi16(out, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-}
-
-POKEGAN_AVX512_INLINE void store_values(float* out, uint32_t mask, __m512 low, __m512 high) {
-  _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), low);
-  _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16), high);
-}
-
 // Adds the bias, rounds, and writes `rows` rows of up to 32 columns, `stride` values apart.
 template <int kColumns, typename Value>
 POKEGAN_AVX512 void write_rows(const float* sums, int64_t rows, const float* bias, int64_t columns,
@@ -221,48 +212,40 @@ void run_patch_convolution(const PatchConvolution& convolution, Units units) {
                                              : pack_patches<Form::kRows, 3>;
   const Step start{0, 0};
   const Run run{&start, 1, layout.blocks(), block_bytes, block_bytes};
-  share_jobs(
-      ceil_div(pixels, kJobBlocks * kBlockSide),
-      [&](const auto& work) {
-        kernels.begin();
-        work();
-        kernels.end();
-      },
-      [&](int64_t job) {
-        thread_local Scratch scratch;
-        auto* sums = reinterpret_cast<float*>(
-            scratch.bytes(kJobBlocks * (kSums * 4 + layout.blocks() * block_bytes)));
-        char* packed = reinterpret_cast<char*>(sums + kJobBlocks * kSums);
-        const int64_t begin = job * kJobBlocks * kBlockSide;
-        const int64_t end = std::min(pixels, begin + kJobBlocks * kBlockSide);
-        for (int64_t pixel = begin; pixel < end; pixel += kBlockSide) {
-          pack(shape, layout, convolution.x, pixel, std::min(kBlockSide, end - pixel),
-               packed + (pixel - begin) / kBlockSide * layout.blocks() * block_bytes);
+  share_products(kernels, ceil_div(pixels, kJobBlocks * kBlockSide), [&](int64_t job) {
+    thread_local Scratch scratch;
+    auto* sums = reinterpret_cast<float*>(
+        scratch.bytes(kJobBlocks * (kSums * 4 + layout.blocks() * block_bytes)));
+    char* packed = reinterpret_cast<char*>(sums + kJobBlocks * kSums);
+    const int64_t begin = job * kJobBlocks * kBlockSide;
+    const int64_t end = std::min(pixels, begin + kJobBlocks * kBlockSide);
+    for (int64_t pixel = begin; pixel < end; pixel += kBlockSide) {
+      pack(shape, layout, convolution.x, pixel, std::min(kBlockSide, end - pixel),
+           packed + (pixel - begin) / kBlockSide * layout.blocks() * block_bytes);
+    }
+    const char* weights = convolution.weights;
+    for (int64_t o = 0; o < shape.outputs; o += kBlockSide) {
+      const int64_t columns = std::min(kBlockSide, shape.outputs - o);
+      const Product product = kernels.product[convolution.parts - 1][1][columns > 16 ? 1 : 0];
+      for (int64_t i = 0; i < blocks_of(end - begin); ++i) {
+        product(run, packed + i * layout.blocks() * block_bytes, weights, sums + i * kSums, false);
+      }
+      weights += layout.blocks() * block_bytes;
+      const float* bias = convolution.bias != nullptr ? convolution.bias + o : nullptr;
+      for (int64_t pixel = begin; pixel < end; pixel += kBlockSide) {
+        const int64_t count = std::min(kBlockSide, end - pixel);
+        const float* made = sums + (pixel - begin) / kBlockSide * kSums;
+        const int64_t place = pixel * shape.outputs + o;
+        if (convolution.parts == 1) {
+          write_panel(made, count, bias, columns, shape.outputs,
+                      static_cast<uint16_t*>(convolution.out) + place);
+        } else {
+          write_panel(made, count, bias, columns, shape.outputs,
+                      static_cast<float*>(convolution.out) + place);
         }
-        const char* weights = convolution.weights;
-        for (int64_t o = 0; o < shape.outputs; o += kBlockSide) {
-          const int64_t columns = std::min(kBlockSide, shape.outputs - o);
-          const Product product = kernels.product[convolution.parts - 1][1][columns > 16 ? 1 : 0];
-          for (int64_t i = 0; i < blocks_of(end - begin); ++i) {
-            product(run, packed + i * layout.blocks() * block_bytes, weights, sums + i * kSums,
-                    false);
-          }
-          weights += layout.blocks() * block_bytes;
-          const float* bias = convolution.bias != nullptr ? convolution.bias + o : nullptr;
-          for (int64_t pixel = begin; pixel < end; pixel += kBlockSide) {
-            const int64_t count = std::min(kBlockSide, end - pixel);
-            const float* made = sums + (pixel - begin) / kBlockSide * kSums;
-            const int64_t place = pixel * shape.outputs + o;
-            if (convolution.parts == 1) {
-              write_panel(made, count, bias, columns, shape.outputs,
-                          static_cast<uint16_t*>(convolution.out) + place);
-            } else {
-              write_panel(made, count, bias, columns, shape.outputs,
-                          static_cast<float*>(convolution.out) + place);
-            }
-          }
-        }
-      });
+      }
+    }
+  });
 }
 
 void run_patch_weight_gradient(const PatchWeightGradient& gradient, Units units) {
@@ -283,39 +266,32 @@ void run_patch_weight_gradient(const PatchWeightGradient& gradient, Units units)
                       : gradient.parts == 2 ? pack_outputs<2>
                                             : pack_outputs<3>;
   char* all_sums = sum_scratch.bytes(segments.count * sum_bytes);
-  share_jobs(
-      segments.count,
-      [&](const auto& work) {
-        kernels.begin();
-        work();
-        kernels.end();
-      },
-      [&](int64_t job) {
-        thread_local Scratch scratch;
-        char* x = scratch.bytes(kHeldBlocks * (x_blocks + y_blocks) * block_bytes);
-        char* y = x + kHeldBlocks * x_blocks * block_bytes;
-        auto* sums = reinterpret_cast<float*>(all_sums + job * sum_bytes);
-        const int64_t begin = job * segments.blocks * kBlockSide;
-        const int64_t end = std::min(pixels, begin + segments.blocks * kBlockSide);
-        for (int64_t pixel = begin; pixel < end; pixel += kHeldBlocks * kBlockSide) {
-          const int64_t held = std::min(kHeldBlocks, blocks_of(end - pixel));
-          for (int64_t i = 0; i < held; ++i) {
-            const int64_t first = pixel + i * kBlockSide;
-            const int64_t count = std::min(kBlockSide, end - first);
-            pack_x(shape, layout, gradient.x, first, count, x + i * x_blocks * block_bytes);
-            pack_y(shape, gradient.y, first, count, y + i * y_blocks * block_bytes);
-          }
-          for (int64_t o = 0; o < y_blocks; ++o) {
-            const int rows = shape.outputs - o * kBlockSide > 16 ? 1 : 0;
-            for (int64_t block = 0; block < x_blocks; ++block) {
-              const Step start{o * block_bytes, block * block_bytes};
-              const Run run{&start, 1, held, y_blocks * block_bytes, x_blocks * block_bytes};
-              kernels.product[gradient.parts - 1][rows][1](
-                  run, y, x, sums + (o * x_blocks + block) * kSums, pixel > begin);
-            }
-          }
+  share_products(kernels, segments.count, [&](int64_t job) {
+    thread_local Scratch scratch;
+    char* x = scratch.bytes(kHeldBlocks * (x_blocks + y_blocks) * block_bytes);
+    char* y = x + kHeldBlocks * x_blocks * block_bytes;
+    auto* sums = reinterpret_cast<float*>(all_sums + job * sum_bytes);
+    const int64_t begin = job * segments.blocks * kBlockSide;
+    const int64_t end = std::min(pixels, begin + segments.blocks * kBlockSide);
+    for (int64_t pixel = begin; pixel < end; pixel += kHeldBlocks * kBlockSide) {
+      const int64_t held = std::min(kHeldBlocks, blocks_of(end - pixel));
+      for (int64_t i = 0; i < held; ++i) {
+        const int64_t first = pixel + i * kBlockSide;
+        const int64_t count = std::min(kBlockSide, end - first);
+        pack_x(shape, layout, gradient.x, first, count, x + i * x_blocks * block_bytes);
+        pack_y(shape, gradient.y, first, count, y + i * y_blocks * block_bytes);
+      }
+      for (int64_t o = 0; o < y_blocks; ++o) {
+        const int rows = shape.outputs - o * kBlockSide > 16 ? 1 : 0;
+        for (int64_t block = 0; block < x_blocks; ++block) {
+          const Step start{o * block_bytes, block * block_bytes};
+          const Run run{&start, 1, held, y_blocks * block_bytes, x_blocks * block_bytes};
+          kernels.product[gradient.parts - 1][rows][1](
+              run, y, x, sums + (o * x_blocks + block) * kSums, pixel > begin);
         }
-      });
+      }
+    }
+  });
   share_jobs(
       y_blocks, [](const auto& work) { work(); },
       [&](int64_t o_block) {

@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "conv_units.h"
+
 namespace pokegan {
 
 // Grows and never shrinks; aligned to a huge page.
@@ -60,6 +62,17 @@ void share_jobs(int64_t count, const Around& around, const Job& job) {
       for (int64_t i = next++; i < count; i = next++) job(i);
     });
   });
+}
+
+// The same for jobs that multiply.
+template <typename Job>
+void share_products(const Kernels& kernels, int64_t count, const Job& job) {
+  const auto around = [&](const auto& work) {
+    kernels.begin();
+    work();
+    kernels.end();
+  };
+  share_jobs(count, around, job);
 }
 
 }  // namespace pokegan

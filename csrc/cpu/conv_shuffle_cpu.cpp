@@ -116,21 +116,14 @@ void run_pixel_shuffle(const PixelShuffleConvolution& convolution, Units units) 
     rows = ceil_div(rows, 2);
   }
   const int64_t bands = ceil_div(height, rows);
-  share_jobs(
-      convolution.images * bands,
-      [&](const auto& work) {
-        kernels.begin();
-        work();
-        kernels.end();
-      },
-      [&](int64_t job) {
-        thread_local Scratch scratch;
-        const int64_t begin = job % bands * rows;
-        const Band band(convolution, job / bands, begin, std::min(begin + rows, height));
-        char* planes = scratch.bytes(band.bytes());
-        band.copy(planes);
-        band.run(kernels.product[0][1][0], planes);
-      });
+  share_products(kernels, convolution.images * bands, [&](int64_t job) {
+    thread_local Scratch scratch;
+    const int64_t begin = job % bands * rows;
+    const Band band(convolution, job / bands, begin, std::min(begin + rows, height));
+    char* planes = scratch.bytes(band.bytes());
+    band.copy(planes);
+    band.run(kernels.product[0][1][0], planes);
+  });
 }
 
 #else

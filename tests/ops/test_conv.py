@@ -75,10 +75,7 @@ def gradients(function, tensors, downstream):
     return [out, *torch.autograd.grad(out, leaves, downstream.to(out.dtype))]
 
 
-@needs_kernels
-@settings(deadline=None, max_examples=80)
-@given(case=cases())
-def test_a_convolution_and_its_gradients(case) -> None:
+def assert_convolution(case):
     x, w, b, downstream = tensors_of(case)
     numbers = (case["stride"], case["padding"])
     found = gradients(
@@ -90,6 +87,13 @@ def test_a_convolution_and_its_gradients(case) -> None:
     for one, two, narrow in zip(found, exact, (True, True, *[case["narrow"]] * 2), strict=True):
         assert_near(one, two, narrow)
     assert found[0].is_contiguous(memory_format=LAST)
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=80)
+@given(case=cases())
+def test_a_convolution_and_its_gradients(case) -> None:
+    assert_convolution(case)
 
 
 @st.composite
@@ -120,15 +124,7 @@ def test_layers_of_pictures_and_their_gradients(case, swapped) -> None:
     """Pictures to maps; `swapped`, and with stride 1, maps to pictures."""
     if swapped:
         case |= {"channels": case["outputs"], "outputs": case["channels"], "stride": 1}
-    x, w, b, downstream = tensors_of(case)
-    numbers = (case["stride"], case["padding"])
-    found = gradients(
-        lambda x, w, b: conv2d_bf16(x, w, b, *numbers, case["units"]), (x, w, b), downstream
-    )
-    wide = [tensor.double() for tensor in (x, w, b)]
-    exact = gradients(lambda x, w, b: F.conv2d(x, w, b, *numbers), wide, downstream)
-    for one, two, narrow in zip(found, exact, (True, True, *[case["narrow"]] * 2), strict=True):
-        assert_near(one, two, narrow)
+    assert_convolution(case)
 
 
 @needs_kernels
