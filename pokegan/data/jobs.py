@@ -13,8 +13,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, cast
 
+import pokegan
 from pokegan.data.pipes import private_streams, receive, send
 from pokegan.data.thread_pool import Call, ThreadPool
 from pokegan.errors import PokeganError
@@ -23,6 +25,15 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 _CODE = "from pokegan.data.jobs import serve; serve()"
+_HEAD = """
+import sys
+sys.path[:] = {path!r}
+try:
+    import PIL, pokegan
+except ImportError:
+    import site
+    site.main()
+"""
 _AHEAD = 2  # jobs a process that wait for their turn
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError)
 
@@ -57,11 +68,16 @@ def in_order(
 
 
 def spawn(code: str, complaints: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
-    """Start `code` in a Python process with this one's module path and one thread a library."""
-    head = f"import sys; sys.path[:] = {sys.path!r}\n"
+    """Start `code` in a Python process with this one's module path and one thread a library.
+
+    What `site` does at the start of Python takes as long as Python's own start, and longer beside
+    packages that are installed to be edited. It is left out where the path alone finds everything.
+    """
+    home = str(Path(pokegan.__file__).resolve().parent.parent)
+    head = _HEAD.format(path=[*sys.path, home])
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
-        [sys.executable, "-c", head + code],
+        [sys.executable, "-S", "-c", head + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,

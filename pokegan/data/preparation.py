@@ -30,10 +30,11 @@ from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.square import Refusal
 from pokegan.data.store import Store, keep_rows
+from pokegan.data.thread_pool import ThreadPool
 from pokegan.data.worker_process import Result
 from pokegan.data.workers import default_workers, prepare_all
 from pokegan.errors import DataError
-from pokegan.files import write_text
+from pokegan.files import sync, write_text
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -93,7 +94,9 @@ def pack(
         warnings.warn(
             _replacement(options.decoder, gathered.replaced), RuntimeWarning, stacklevel=2
         )
-    matches = gathered.drop_duplicates(options)
+    with closing(_Sealed(folder / packed.IMAGES)) as seal:
+        matches, changed = gathered.drop_duplicates(options)
+        checksum = seal.checksum(changed)
     dropped = {match.index for match in matches}
     pictures = gathered.pictures
     return Manifest(
@@ -104,7 +107,7 @@ def pack(
         pictures=tuple(p for i, p in enumerate(pictures) if i not in dropped),
         duplicates=tuple(_duplicate(match, pictures) for match in matches),
         skipped=tuple(skipped),
-        checksum=packed.checksum(folder / packed.IMAGES),
+        checksum=checksum,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         tools=tool_versions() | decoders.versions(options.decoder),
         origin=origin_digest(source.origin),
@@ -120,6 +123,29 @@ def tool_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "none"
     return versions
+
+
+class _Sealed:
+    """A file's checksum and its way to the disk, while duplicates are still searched for.
+
+    Where none is found, and nothing was refused before, the file is what it was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = ThreadPool(2)
+        self._synced = self._threads.submit(sync, path)
+        self._checksum = self._threads.submit(packed.checksum, path)
+
+    def checksum(self, changed: bool) -> str:
+        """The file's, which may have `changed` since. Raises OSError where it cannot be stored."""
+        if changed:
+            return packed.checksum(self._path)
+        self._synced.result()
+        return self._checksum.result()
+
+    def close(self) -> None:
+        self._threads.close()
 
 
 class _Gathered:
@@ -154,14 +180,16 @@ class _Gathered:
                 self._hash()
             self._lossy.append(result.lossy)
 
-    def drop_duplicates(self, options: PrepareOptions) -> list[Match]:
-        """Find the duplicates, unless they are to stay, and close all gaps in the file."""
+    def drop_duplicates(self, options: PrepareOptions) -> tuple[list[Match], bool]:
+        """Find the duplicates, unless they are to stay, and close all gaps in the file.
+
+        Returns the duplicates and whether the file has changed.
+        """
         matches = [] if options.keep_duplicates else self._find(options.near_duplicate_distance)
         self.store.thumbnails.unlink()
         dropped = {match.index for match in matches}
         rows = [row for i, row in enumerate(self._rows) if i not in dropped]
-        keep_rows(self.store.images, rows, options.size**2 * 3)
-        return matches
+        return matches, keep_rows(self.store.images, rows, options.size**2 * 3)
 
     def _hash(self) -> None:
         lumas = np.frombuffer(bytes(self._lumas), np.uint8).reshape(-1, LUMA, LUMA)

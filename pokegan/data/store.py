@@ -54,8 +54,10 @@ class Rows:
         self._thumbnails.close()
 
 
-def keep_rows(path: Path, rows: list[int], row_bytes: int) -> None:
-    """Keep only the given rows of a raw file, in place; `rows` ascends."""
+def keep_rows(path: Path, rows: list[int], row_bytes: int) -> bool:
+    """Keep only the given rows of a raw file, in place; `rows` ascends. False where it was so."""
+    if rows == list(range(len(rows))) and path.stat().st_size == len(rows) * row_bytes:
+        return False
     with path.open("r+b") as file:
         new = start = 0
         while start < len(rows):
@@ -71,6 +73,7 @@ def keep_rows(path: Path, rows: list[int], row_bytes: int) -> None:
             new += end - start
             start = end
         file.truncate(len(rows) * row_bytes)
+    return True
 
 
 def _write(file: IO[bytes], row: int, content: bytes) -> None:
