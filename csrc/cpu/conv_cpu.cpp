@@ -170,7 +170,8 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
       packed_weights(weights_of(shape, weight), false, parts),
       biases,
       out.mutable_data_ptr(),
-      shape.outputs};
+      shape.outputs,
+      {1, stride}};
   run_gather(gather, chosen);
 #endif
   return out;
@@ -220,7 +221,8 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
       packed_weights(weights_of(shape, weight), true, parts),
       biases,
       out.mutable_data_ptr(),
-      shape.channels};
+      shape.channels,
+      {stride, 1}};
   run_gather(gather, chosen);
 #endif
   return out;

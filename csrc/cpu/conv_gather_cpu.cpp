@@ -118,6 +118,7 @@ struct Job {
       pack_pixels<Form::kRows>(gather.source, image, y, source_columns.begin, source_columns.end,
                                out);
     }
+    if (gather.source.parts == 1) return multiply_writing();
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       for (int64_t y = rows.begin; y < rows.end; ++y) {
         for (int64_t x = columns.begin; x < columns.end; x += kRowPixels) {
@@ -125,6 +126,36 @@ struct Job {
         }
       }
     }
+  }
+
+  // Each product of one part is written while the next is made.
+  void multiply_writing() const {
+    const int64_t count = std::min(kBlockSide, gather.source.images - image);
+    const int64_t image_values = gather.rows.size() * gather.columns.size() * gather.channels;
+    uint16_t* images[kBlockSide];
+    for (int64_t i = 0; i < count; ++i) {
+      images[i] = static_cast<uint16_t*>(gather.out) + (image + i) * image_values;
+    }
+    Unwritten before{};
+    int64_t products = 0;
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const int64_t channels = std::min(kBlockSide, gather.channels - panel * kBlockSide);
+      const auto product = kernels.product_writing[count > 16 ? 1 : 0][channels > 16 ? 1 : 0];
+      for (int64_t y = rows.begin; y < rows.end; ++y) {
+        for (int64_t x = columns.begin; x < columns.end; ++x) {
+          Step steps[kMaxKernel * kMaxKernel];
+          const Run run{steps, steps_of(y, x, steps), gather.source.blocks(),
+                        gather.source.block_bytes(), gather.source.block_bytes()};
+          float* made = sums + products++ % 2 * kSums;
+          product(run, packed, gather.weights + panel * gather.taps * pixel_bytes(), made, before);
+          const int64_t pixel = y * gather.columns.size() + x;
+          before = {made,   gather.panel_bias(panel),
+                    images, pixel * gather.channels + panel * kBlockSide,
+                    count,  channels};
+        }
+      }
+    }
+    kernels.write(before);
   }
 
   // A panel of the channels of some pixels of row y. They are written together: stores that miss
@@ -178,6 +209,7 @@ struct Job {
 }  // namespace
 
 void run_gather(const Gather& gather, Units units) {
+  if (suits_bands(gather)) return run_bands(gather, units);
   const Kernels& kernels = kernels_of(units);
   const Plan plan = plan_of(gather);
   const int64_t panels = blocks_of(gather.channels);

@@ -170,6 +170,39 @@ void write_panel(const float* sums, int64_t rows, const float* bias, int64_t col
   write(sums, rows, bias, columns, stride, out);
 }
 
+// Multiplies the packed patches of the pixels [begin, end), each product written while the next is
+// made.
+void write_products(const PatchConvolution& convolution, const PatchLayout& layout,
+                    const Kernels& kernels, int64_t begin, int64_t end, const char* packed,
+                    float* sums) {
+  const int64_t outputs = convolution.shape.outputs;
+  const int64_t patch_bytes = layout.blocks() * kBlockBytes;
+  const Step start{0, 0};
+  const Run run{&start, 1, layout.blocks(), kBlockBytes, kBlockBytes};
+  uint16_t* tables[2][kBlockSide];
+  Unwritten before{};
+  int64_t products = 0;
+  for (int64_t pixel = begin; pixel < end; pixel += kBlockSide, packed += patch_bytes) {
+    uint16_t** table = tables[(pixel - begin) / kBlockSide % 2];
+    for (int64_t i = 0; i < kBlockSide; ++i) {
+      table[i] = static_cast<uint16_t*>(convolution.out) + (pixel + i) * outputs;
+    }
+    for (int64_t o = 0; o < outputs; o += kBlockSide) {
+      const int64_t channels = std::min(kBlockSide, outputs - o);
+      float* made = sums + products++ % 2 * kSums;
+      kernels.product_writing[1][channels > 16 ? 1 : 0](
+          run, packed, convolution.weights + o / kBlockSide * patch_bytes, made, before);
+      before = {made,
+                convolution.bias != nullptr ? convolution.bias + o : nullptr,
+                table,
+                o,
+                std::min(kBlockSide, end - pixel),
+                channels};
+    }
+  }
+  kernels.write(before);
+}
+
 // The sums over the pixels of a segment, and of all of them.
 struct Segments {
   int64_t count;
@@ -222,6 +255,9 @@ void run_patch_convolution(const PatchConvolution& convolution, Units units) {
     for (int64_t pixel = begin; pixel < end; pixel += kBlockSide) {
       pack(shape, layout, convolution.x, pixel, std::min(kBlockSide, end - pixel),
            packed + (pixel - begin) / kBlockSide * layout.blocks() * block_bytes);
+    }
+    if (convolution.parts == 1) {
+      return write_products(convolution, layout, kernels, begin, end, packed, sums);
     }
     const char* weights = convolution.weights;
     for (int64_t o = 0; o < shape.outputs; o += kBlockSide) {

@@ -37,13 +37,15 @@ struct Step {
   int64_t right;
 };
 
-// The products that are summed: at each step `count` blocks, so many bytes apart.
+// The products that are summed: at each step `count` blocks, so many bytes apart. The second tile
+// of a left block begins `left_tile` bytes behind the first.
 struct Run {
   const Step* steps;
   int64_t step_count;
   int64_t count;
   int64_t left_stride;
   int64_t right_stride;
+  int64_t left_tile = 1024;
 };
 
 // sums [rows, columns, 16, 16] (+)= left [rows tiles of 16] x right [columns tiles of 16]
@@ -53,9 +55,25 @@ struct Run {
 using Product = void (*)(const Run& run, const char* left, const char* right, float* sums,
                          bool add);
 
+// Sums of up to 32 pixels and 32 channels that are still to be written, as bfloat16.
+struct Unwritten {
+  const float* sums;
+  const float* bias;  // of 32 channels; or nullptr
+  uint16_t* const* pixels;
+  int64_t channel;    // of a pixel, that the sums begin with
+  int64_t count = 0;  // of pixels
+  int64_t channels;
+};
+
+// A product of one part, nothing added, while what was multiplied before is written.
+using ProductWriting = void (*)(const Run& run, const char* left, const char* right, float* sums,
+                                const Unwritten& before);
+
 // What a kind of units does. `begin` and `end` stand around a thread's products.
 struct Kernels {
   Product product[kMostParts][2][2];  // by parts, tiles of rows and of columns, all less one
+  ProductWriting product_writing[2][2];
+  void (*write)(const Unwritten& sums);
   void (*begin)();
   void (*end)();
 };

@@ -1,4 +1,5 @@
 // Finds the units, and multiplies with them.
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -84,12 +85,12 @@ constexpr int kPartBytes = 2 * kTileBytes;
 // Adds the products of one pair of parts, then of those after it.
 template <int kParts, int kRows, int kColumns, int kPair = 0>
 __attribute__((target("amx-tile,amx-bf16,avx512f"), always_inline)) inline void add_products(
-    const char* a, const char* b) {
+    const char* a, int64_t a_tile, const char* b) {
   constexpr auto pairs = part_pairs<kParts>();
   constexpr PartPair pair = pairs[kPair];
   if constexpr (kPair == 0 || pair.left != pairs[kPair > 0 ? kPair - 1 : 0].left) {
     _tile_loadd(4, a + kPartBytes * pair.left, 64);
-    if constexpr (kRows == 2) _tile_loadd(5, a + kPartBytes * pair.left + kTileBytes, 64);
+    if constexpr (kRows == 2) _tile_loadd(5, a + kPartBytes * pair.left + a_tile, 64);
   }
   if constexpr (kPair == 0 || pair.right != pairs[kPair > 0 ? kPair - 1 : 0].right) {
     _tile_loadd(6, b + kPartBytes * pair.right, 64);
@@ -100,8 +101,64 @@ __attribute__((target("amx-tile,amx-bf16,avx512f"), always_inline)) inline void 
   if constexpr (kRows == 2) _tile_dpbf16ps(2, 5, 6);
   if constexpr (kRows == 2 && kColumns == 2) _tile_dpbf16ps(3, 5, 7);
   if constexpr (kPair + 1 < static_cast<int>(pairs.size())) {
-    add_products<kParts, kRows, kColumns, kPair + 1>(a, b);
+    add_products<kParts, kRows, kColumns, kPair + 1>(a, a_tile, b);
   }
+}
+
+POKEGAN_AVX512_INLINE __m512 bias_of(const Unwritten& sums, int64_t first) {
+  return sums.bias != nullptr ? _mm512_loadu_ps(sums.bias + first) : _mm512_setzero_ps();
+}
+
+// The pixels [begin, end) of what is unwritten.
+POKEGAN_AVX512_INLINE void write_pixels(const Unwritten& sums, int64_t begin, int64_t end,
+                                        __m512 low_bias, __m512 high_bias) {
+  const int64_t columns = sums.channels > 16 ? 2 : 1;
+  const uint32_t mask = sums.channels >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << sums.channels) - 1;
+  for (int64_t i = begin; i < end; ++i) {
+    const float* row = sums.sums + i / 16 * columns * 256 + i % 16 * 16;
+    const __m512 low = _mm512_add_ps(_mm512_load_ps(row), low_bias);
+    const __m512 high = _mm512_add_ps(_mm512_load_ps(row + 256 * (columns - 1)), high_bias);
+    _mm512_mask_storeu_epi16(sums.pixels[i] + sums.channel, mask,
+                             (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+POKEGAN_AVX512 void write_all(const Unwritten& sums) {
+  write_pixels(sums, 0, sums.count, bias_of(sums, 0), bias_of(sums, 16));
+}
+
+// A matrix unit is at work for long after each order: the vector units write in between.
+template <int kRows, int kColumns>
+__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512bf16"))) void
+product_writing_amx(const Run& run, const char* left, const char* right, float* sums,
+                    const Unwritten& before) {
+  constexpr int kTile = 256;
+  asm volatile("" ::: "memory");
+  const __m512 low_bias = bias_of(before, 0);
+  const __m512 high_bias = bias_of(before, 16);
+  const int64_t orders = run.step_count * run.count;
+  const int64_t each = orders > 0 ? (before.count + orders - 1) / orders : 0;
+  int64_t written = 0;
+  _tile_zero(0);
+  if constexpr (kColumns == 2) _tile_zero(1);
+  if constexpr (kRows == 2) _tile_zero(2);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_zero(3);
+  for (int64_t i = 0; i < run.step_count; ++i) {
+    const char* a = left + run.steps[i].left;
+    const char* b = right + run.steps[i].right;
+    for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
+      add_products<1, kRows, kColumns>(a, run.left_tile, b);
+      const int64_t end = std::min(written + each, before.count);
+      write_pixels(before, written, end, low_bias, high_bias);
+      written = end;
+    }
+  }
+  write_pixels(before, written, before.count, low_bias, high_bias);
+  _tile_stored(0, sums, 64);
+  if constexpr (kColumns == 2) _tile_stored(1, sums + kTile, 64);
+  if constexpr (kRows == 2) _tile_stored(2, sums + kColumns * kTile, 64);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_stored(3, sums + 3 * kTile, 64);
+  asm volatile("" ::: "memory");
 }
 
 // Tiles 0 to 3 hold the sums, 4 and 5 are left operands, 6 and 7 right ones.
@@ -125,7 +182,7 @@ POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right
     const char* a = left + run.steps[i].left;
     const char* b = right + run.steps[i].right;
     for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
-      add_products<kParts, kRows, kColumns>(a, b);
+      add_products<kParts, kRows, kColumns>(a, run.left_tile, b);
     }
   }
   _tile_stored(0, sums, 64);
@@ -151,7 +208,7 @@ POKEGAN_AVX512 void product_avx512(const Run& run, const char* left, const char*
       }
     }
     for (int64_t i = 0; i < run.step_count; ++i) {
-      const char* a = left + run.steps[i].left + 64 * row;
+      const char* a = left + run.steps[i].left + row / 16 * run.left_tile + 64 * (row % 16);
       const char* b = right + run.steps[i].right;
       for (int64_t j = 0; j < run.count; ++j, a += run.left_stride, b += run.right_stride) {
         for (const PartPair parts : part_pairs<kParts>()) {
@@ -184,6 +241,13 @@ POKEGAN_AVX512 void product_avx512(const Run& run, const char* left, const char*
   }
 }
 
+template <int kRows, int kColumns>
+void product_writing_avx512(const Run& run, const char* left, const char* right, float* sums,
+                            const Unwritten& before) {
+  write_all(before);
+  product_avx512<1, kRows, kColumns>(run, left, right, sums, false);
+}
+
 void nothing() {}
 
 }  // namespace
@@ -199,6 +263,9 @@ const Kernels& kernels_of(Units units) {
        {{product_amx<2, 1, 1>, product_amx<2, 1, 2>}, {product_amx<2, 2, 1>, product_amx<2, 2, 2>}},
        {{product_amx<3, 1, 1>, product_amx<3, 1, 2>},
         {product_amx<3, 2, 1>, product_amx<3, 2, 2>}}},
+      {{product_writing_amx<1, 1>, product_writing_amx<1, 2>},
+       {product_writing_amx<2, 1>, product_writing_amx<2, 2>}},
+      write_all,
       begin_amx,
       end_amx};
   static const Kernels avx512 = {{{{product_avx512<1, 1, 1>, product_avx512<1, 1, 2>},
@@ -207,6 +274,9 @@ const Kernels& kernels_of(Units units) {
                                    {product_avx512<2, 2, 1>, product_avx512<2, 2, 2>}},
                                   {{product_avx512<3, 1, 1>, product_avx512<3, 1, 2>},
                                    {product_avx512<3, 2, 1>, product_avx512<3, 2, 2>}}},
+                                 {{product_writing_avx512<1, 1>, product_writing_avx512<1, 2>},
+                                  {product_writing_avx512<2, 1>, product_writing_avx512<2, 2>}},
+                                 write_all,
                                  nothing,
                                  nothing};
   return units == Units::kAmx ? amx : avx512;
