@@ -15,6 +15,7 @@ constexpr int64_t kMostWeights = 5 << 18;    // bytes, which are in that cache, 
 constexpr int64_t kPlaceBytes = 2 * kBlockSide;
 constexpr int64_t kTilePlaces = 16;
 constexpr int64_t kSums = 4 * 256;  // of a product: 32 places x 32 channels
+constexpr int64_t kLeastRows = 4;
 constexpr double kLeastUsed = 0.85;
 
 // A tap, and how far from `step` times its number the element looks that has it.
@@ -102,12 +103,18 @@ class Layout {
     return static_cast<double>(count * width) / static_cast<double>(tiles(count) * kTilePlaces);
   }
 
-  // As many rows as the cache has room for, of fewer where there would be too few jobs.
+  // As many rows as the cache has room for.
+  int64_t most_rows() const {
+    int64_t count = height;
+    while (count > kLeastRows && bytes(count) > kCopiedBytes) count = ceil_div(count, 2);
+    return count;
+  }
+
+  // Fewer, where there would be too few jobs.
   int64_t band_rows() const {
     const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
-    int64_t count = height;
-    while (count > 4 && (bytes(count) > kCopiedBytes ||
-                         ceil_div(height, count) * gather.source.images < wanted)) {
+    int64_t count = most_rows();
+    while (count > kLeastRows && ceil_div(height, count) * gather.source.images < wanted) {
       count = ceil_div(count, 2);
     }
     return count;
@@ -258,7 +265,7 @@ bool suits_bands(const Gather& gather) {
     return false;
   }
   const Layout layout(gather);
-  return !layout.none() && layout.used(layout.band_rows()) >= kLeastUsed;
+  return !layout.none() && layout.used(layout.most_rows()) >= kLeastUsed;
 }
 
 void run_bands(const Gather& gather, Units units) {

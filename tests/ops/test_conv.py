@@ -146,6 +146,52 @@ def test_maps_to_pictures_with_a_bias(case, more) -> None:
     assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
 
 
+@st.composite
+def wide_maps(draw):
+    """A layer of whole blocks of channels, and of rows of pixels long enough for a tile."""
+    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
+    stride = draw(st.integers(1, 3))
+    return {
+        "batch": draw(st.integers(1, 3)),
+        "channels": draw(st.sampled_from([32, 64, 96])),
+        "outputs": draw(st.sampled_from([3, 16, 17, 32, 40, 64])),
+        "kernel": kernel,
+        "stride": stride,
+        "padding": draw(st.integers(0, 4)),
+        "sizes": [draw(st.integers(5, 12)), stride * draw(st.sampled_from([13, 16, 17, 24, 32]))],
+        "units": draw(st.sampled_from(UNITS)),
+        "narrow": draw(st.booleans()),
+        "layout": "channels_last",
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=80)
+@given(case=wide_maps())
+def test_convolutions_of_wide_maps(case) -> None:
+    assert_convolution(case)
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=80)
+@given(case=wide_maps(), more=st.tuples(st.integers(0, 2), st.integers(0, 2)))
+def test_transposed_convolutions_of_wide_maps(case, more) -> None:
+    random = torch.Generator().manual_seed(case["seed"])
+    y = drawn(random, case["batch"], case["channels"], *case["sizes"])
+    w = drawn(random, case["channels"], case["outputs"], *case["kernel"], dtype=torch.float32)
+    b = drawn(random, case["outputs"], dtype=torch.float32, layout="contiguous")
+    numbers = (case["stride"], case["padding"], tuple(min(i, case["stride"] - 1) for i in more))
+    sizes = [
+        (side - 1) * case["stride"] - 2 * case["padding"] + kernel + extra
+        for side, kernel, extra in zip(case["sizes"], case["kernel"], numbers[2], strict=True)
+    ]
+    if min(sizes) < 1:
+        return
+    exact = F.conv_transpose2d(y.double(), w.double(), b.double(), *numbers)
+    assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
+
+
 @needs_kernels
 @pytest.mark.parametrize("units", UNITS)
 def test_what_is_not_finite_stays_within_the_kernels_reach(units) -> None:
@@ -223,7 +269,12 @@ def test_second_order(units) -> None:
 @pytest.mark.parametrize("units", UNITS)
 def test_the_same_bits_for_any_count_of_threads(units) -> None:
     random = torch.Generator().manual_seed(2)
-    layers = [(70, 40, 12, 4, 2, 1), (3, 33, 20, 4, 2, 1), (40, 3, 9, 3, 1, 1)]
+    layers = [
+        (70, 40, 12, 4, 2, 1),
+        (3, 33, 20, 4, 2, 1),
+        (40, 3, 9, 3, 1, 1),
+        (64, 33, 26, 4, 2, 1),
+    ]
     tensors = [
         (drawn(random, 80, c, size, size), drawn(random, o, c, k, k, dtype=torch.float32), s, p)
         for c, o, size, k, s, p in layers
