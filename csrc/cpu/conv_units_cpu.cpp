@@ -16,7 +16,11 @@ namespace pokegan {
 #ifdef POKEGAN_HAS_CONV
 namespace {
 
-#define POKEGAN_AMX __attribute__((target("amx-tile,amx-bf16,avx512f")))
+#define POKEGAN_AMX \
+  __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512bf16")))
+#define POKEGAN_AMX_INLINE                                                         \
+  __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512bf16"), \
+                 always_inline)) inline
 
 struct Features {
   uint32_t eax, ebx, ecx, edx;
@@ -82,10 +86,36 @@ constexpr std::array<PartPair, kParts*(kParts + 1) / 2> part_pairs() {
 constexpr int kTileBytes = 1024;
 constexpr int kPartBytes = 2 * kTileBytes;
 
+// Tiles 0 to 3 hold the sums, [rows, columns]; 4 and 5 are left operands, 6 and 7 right ones.
+constexpr int kTileValues = 256;
+
+template <int kRows, int kColumns>
+POKEGAN_AMX_INLINE void clear_sums() {
+  _tile_zero(0);
+  if constexpr (kColumns == 2) _tile_zero(1);
+  if constexpr (kRows == 2) _tile_zero(2);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_zero(3);
+}
+
+template <int kRows, int kColumns>
+POKEGAN_AMX_INLINE void load_sums(const float* sums) {
+  _tile_loadd(0, sums, 64);
+  if constexpr (kColumns == 2) _tile_loadd(1, sums + kTileValues, 64);
+  if constexpr (kRows == 2) _tile_loadd(2, sums + kColumns * kTileValues, 64);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_loadd(3, sums + 3 * kTileValues, 64);
+}
+
+template <int kRows, int kColumns>
+POKEGAN_AMX_INLINE void store_sums(float* sums) {
+  _tile_stored(0, sums, 64);
+  if constexpr (kColumns == 2) _tile_stored(1, sums + kTileValues, 64);
+  if constexpr (kRows == 2) _tile_stored(2, sums + kColumns * kTileValues, 64);
+  if constexpr (kRows == 2 && kColumns == 2) _tile_stored(3, sums + 3 * kTileValues, 64);
+}
+
 // Adds the products of one pair of parts, then of those after it.
 template <int kParts, int kRows, int kColumns, int kPair = 0>
-__attribute__((target("amx-tile,amx-bf16,avx512f"), always_inline)) inline void add_products(
-    const char* a, int64_t a_tile, const char* b) {
+POKEGAN_AMX_INLINE void add_products(const char* a, int64_t a_tile, const char* b) {
   constexpr auto pairs = part_pairs<kParts>();
   constexpr PartPair pair = pairs[kPair];
   if constexpr (kPair == 0 || pair.left != pairs[kPair > 0 ? kPair - 1 : 0].left) {
@@ -129,20 +159,15 @@ POKEGAN_AVX512 void write_all(const Unwritten& sums) {
 
 // A matrix unit is at work for long after each order: the vector units write in between.
 template <int kRows, int kColumns>
-__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512bf16"))) void
-product_writing_amx(const Run& run, const char* left, const char* right, float* sums,
-                    const Unwritten& before) {
-  constexpr int kTile = 256;
-  asm volatile("" ::: "memory");
+POKEGAN_AMX void product_writing_amx(const Run& run, const char* left, const char* right,
+                                     float* sums, const Unwritten& before) {
+  asm volatile("" ::: "memory");  // the tile loads do not say what they read
   const __m512 low_bias = bias_of(before, 0);
   const __m512 high_bias = bias_of(before, 16);
   const int64_t orders = run.step_count * run.count;
   const int64_t each = orders > 0 ? (before.count + orders - 1) / orders : 0;
   int64_t written = 0;
-  _tile_zero(0);
-  if constexpr (kColumns == 2) _tile_zero(1);
-  if constexpr (kRows == 2) _tile_zero(2);
-  if constexpr (kRows == 2 && kColumns == 2) _tile_zero(3);
+  clear_sums<kRows, kColumns>();
   for (int64_t i = 0; i < run.step_count; ++i) {
     const char* a = left + run.steps[i].left;
     const char* b = right + run.steps[i].right;
@@ -154,29 +179,18 @@ product_writing_amx(const Run& run, const char* left, const char* right, float* 
     }
   }
   write_pixels(before, written, before.count, low_bias, high_bias);
-  _tile_stored(0, sums, 64);
-  if constexpr (kColumns == 2) _tile_stored(1, sums + kTile, 64);
-  if constexpr (kRows == 2) _tile_stored(2, sums + kColumns * kTile, 64);
-  if constexpr (kRows == 2 && kColumns == 2) _tile_stored(3, sums + 3 * kTile, 64);
+  store_sums<kRows, kColumns>(sums);
   asm volatile("" ::: "memory");
 }
 
-// Tiles 0 to 3 hold the sums, 4 and 5 are left operands, 6 and 7 right ones.
 template <int kParts, int kRows, int kColumns>
 POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right, float* sums,
                              bool add) {
-  constexpr int kTile = 256;
   asm volatile("" ::: "memory");  // the tile loads do not say what they read
   if (add) {
-    _tile_loadd(0, sums, 64);
-    if constexpr (kColumns == 2) _tile_loadd(1, sums + kTile, 64);
-    if constexpr (kRows == 2) _tile_loadd(2, sums + kColumns * kTile, 64);
-    if constexpr (kRows == 2 && kColumns == 2) _tile_loadd(3, sums + 3 * kTile, 64);
+    load_sums<kRows, kColumns>(sums);
   } else {
-    _tile_zero(0);
-    if constexpr (kColumns == 2) _tile_zero(1);
-    if constexpr (kRows == 2) _tile_zero(2);
-    if constexpr (kRows == 2 && kColumns == 2) _tile_zero(3);
+    clear_sums<kRows, kColumns>();
   }
   for (int64_t i = 0; i < run.step_count; ++i) {
     const char* a = left + run.steps[i].left;
@@ -185,10 +199,7 @@ POKEGAN_AMX void product_amx(const Run& run, const char* left, const char* right
       add_products<kParts, kRows, kColumns>(a, run.left_tile, b);
     }
   }
-  _tile_stored(0, sums, 64);
-  if constexpr (kColumns == 2) _tile_stored(1, sums + kTile, 64);
-  if constexpr (kRows == 2) _tile_stored(2, sums + kColumns * kTile, 64);
-  if constexpr (kRows == 2 && kColumns == 2) _tile_stored(3, sums + 3 * kTile, 64);
+  store_sums<kRows, kColumns>(sums);
   asm volatile("" ::: "memory");
 }
 
