@@ -11,6 +11,7 @@ namespace pokegan {
 namespace {
 
 constexpr int kLanes = 16;
+constexpr int64_t kLine = 32;  // values, of which a bfloat16 cache line is made
 
 POKEGAN_AVX512_INLINE __m512 load(const float* place, __mmask16 used) {
   return _mm512_maskz_loadu_ps(used, place);
@@ -60,6 +61,7 @@ template <int kRows, typename Scalar>
 POKEGAN_AVX512_INLINE void moments_rows(const Rows<Scalar>& rows, int64_t row, float* planes) {
   const int64_t channels = rows.channels;
   const Scalar* x = rows.input + row * channels;
+  ask_ahead(x, kRows * channels * sizeof(Scalar));
   for (int64_t c = 0; c < channels; c += kLanes) {
     const __mmask16 used = used_lanes(c, channels);
     const __m512 shift = load(planes + c, used);
@@ -108,6 +110,7 @@ POKEGAN_AVX512_INLINE void apply_rows(const Rows<Scalar>& rows, int64_t row, con
   const int64_t channels = rows.channels;
   const Scalar* x = rows.input + row * channels;
   Scalar* y = rows.out + row * channels;
+  ask_ahead(x, kRows * channels * sizeof(Scalar));
   const __m512 slope = _mm512_set1_ps(by.slope);
   for (int64_t c = 0; c < channels; c += kLanes) {
     const __mmask16 used = used_lanes(c, channels);
@@ -139,6 +142,8 @@ POKEGAN_AVX512_INLINE void sums_rows(const Rows<Scalar>& rows, int64_t row, cons
   const int64_t channels = rows.channels;
   const Scalar* x = rows.input + row * channels;
   const Scalar* dy = rows.gradient + row * channels;
+  ask_ahead(x, kRows * channels * sizeof(Scalar));
+  ask_ahead(dy, kRows * channels * sizeof(Scalar));
   const __m512 slope = _mm512_set1_ps(by.slope);
   for (int64_t c = 0; c < channels; c += kLanes) {
     const __mmask16 used = used_lanes(c, channels);
@@ -180,6 +185,8 @@ POKEGAN_AVX512_INLINE void backward_rows(const Rows<Scalar>& rows, int64_t row, 
   const Scalar* x = rows.input + row * channels;
   const Scalar* dy = rows.gradient + row * channels;
   Scalar* dx = rows.out + row * channels;
+  ask_ahead(x, kRows * channels * sizeof(Scalar));
+  ask_ahead(dy, kRows * channels * sizeof(Scalar));
   const __m512 slope = _mm512_set1_ps(by.slope);
   for (int64_t c = 0; c < channels; c += kLanes) {
     const __mmask16 used = used_lanes(c, channels);
@@ -215,6 +222,7 @@ POKEGAN_AVX512 void activate_avx512(Scalar* values, int64_t count, float slope) 
   const __m512 slopes = _mm512_set1_ps(slope);
   for (int64_t i = 0; i < count; i += kLanes) {
     const __mmask16 used = used_lanes(i, count);
+    if (i % kLine == 0) ask_ahead(values + i, kLine * sizeof(Scalar));
     store(activate_lanes<kActivation>(load(values + i, used), slopes), values + i, used);
   }
 }
@@ -225,6 +233,10 @@ POKEGAN_AVX512 void activate_back_avx512(const Scalar* gradient, const Scalar* r
   const __m512 slopes = _mm512_set1_ps(slope);
   for (int64_t i = 0; i < count; i += kLanes) {
     const __mmask16 used = used_lanes(i, count);
+    if (i % kLine == 0) {
+      ask_ahead(gradient + i, kLine * sizeof(Scalar));
+      ask_ahead(result + i, kLine * sizeof(Scalar));
+    }
     const __m512 dy = load(gradient + i, used);
     store(backward_lanes<kActivation>(dy, load(result + i, used), slopes), out + i, used);
   }

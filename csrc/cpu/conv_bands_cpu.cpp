@@ -176,6 +176,7 @@ class Band {
               maps +
               (inside ? ((image_ * source.height + y) * source.width + x) : 0) * source.channels;
           const __mmask32 mask = inside ? 0xFFFFFFFFU : 0;
+          if (inside) ask_ahead(values, static_cast<size_t>(source.channels) * 2);
           for (int64_t b = 0; b < blocks; ++b, values += kBlockSide) {
             _mm512_store_si512(line + b * block_bytes, _mm512_maskz_loadu_epi16(mask, values));
           }

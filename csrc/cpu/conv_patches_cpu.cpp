@@ -141,6 +141,7 @@ template <int kParts>
 POKEGAN_AVX512 void pack_outputs(const ConvShape& shape, const void* maps, int64_t pixel,
                                  int64_t count, char* out) {
   const auto* values = static_cast<const ValueOf<kParts>*>(maps) + pixel * shape.outputs;
+  ask_ahead(values, static_cast<size_t>(count * shape.outputs) * sizeof(*values));
   for (int64_t o = 0; o < shape.outputs; o += kBlockSide, out += kParts * kBlockBytes) {
     const BlockSource<ValueOf<kParts>> source{values + o, shape.outputs, count, shape.outputs - o};
     pack_block<Form::kPairsTransposed, kParts>(source, out);

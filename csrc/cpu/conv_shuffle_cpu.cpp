@@ -41,6 +41,7 @@ class Band {
         const bool inside = there && x >= 0 && x < all_.width;
         const uint16_t* values =
             all_.source + ((image_ * all_.height + y) * all_.width + x) * all_.channels;
+        if (inside) ask_ahead(values, static_cast<size_t>(all_.channels) * 2);
         char* out = planes + (row * width_ + column) * kPlaceBytes;
         for (int64_t c = 0; c < all_.channels; c += kBlockSide, out += plane_bytes()) {
           const uint32_t mask = inside ? mask_of(all_.channels - c) : 0;

@@ -162,10 +162,15 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(input, weight, bias, moments)
         ctx.eps, ctx.slope, ctx.peers = eps, slope, peers
         ctx.mark_non_differentiable(moments)
+        ctx.set_materialize_grads(False)  # nobody asks for zeros in the place of the moments'
         return batch_norm_act(input, moments, weight, bias, eps, slope), moments
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Tensor | None, *unused: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * 6
         input, weight, bias, moments = ctx.saved_tensors
         peers: Peers | None = ctx.peers
         grads: tuple[Tensor | None, Tensor, Tensor]
