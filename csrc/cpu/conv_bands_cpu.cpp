@@ -16,6 +16,7 @@ constexpr int64_t kPlaceBytes = 2 * kBlockSide;
 constexpr int64_t kTilePlaces = 16;
 constexpr int64_t kSums = 4 * 256;  // of a product: 32 places x 32 channels
 constexpr int64_t kLeastRows = 4;
+constexpr int64_t kMostPhases = 4;
 constexpr double kLeastUsed = 0.85;
 
 // A tap, and how far from `step` times its number the element looks that has it.
@@ -265,8 +266,11 @@ bool suits_bands(const Gather& gather) {
   if (source.parts != 1 || source.channels % kBlockSide != 0 || weights > kMostWeights) {
     return false;
   }
+  if (gather.phases.count > kMostPhases) return false;
   const Layout layout(gather);
-  return !layout.none() && layout.used(layout.most_rows()) >= kLeastUsed;
+  if (layout.none()) return false;
+  const int64_t rows = layout.most_rows();
+  return layout.bytes(rows) <= 2 * kCopiedBytes && layout.used(rows) >= kLeastUsed;
 }
 
 void run_bands(const Gather& gather, Units units) {

@@ -185,7 +185,8 @@ void write_products(const PatchConvolution& convolution, const PatchLayout& layo
   int64_t products = 0;
   for (int64_t pixel = begin; pixel < end; pixel += kBlockSide, packed += patch_bytes) {
     uint16_t** table = tables[(pixel - begin) / kBlockSide % 2];
-    for (int64_t i = 0; i < kBlockSide; ++i) {
+    const int64_t count = std::min(kBlockSide, end - pixel);
+    for (int64_t i = 0; i < count; ++i) {
       table[i] = static_cast<uint16_t*>(convolution.out) + (pixel + i) * outputs;
     }
     for (int64_t o = 0; o < outputs; o += kBlockSide) {
@@ -193,12 +194,9 @@ void write_products(const PatchConvolution& convolution, const PatchLayout& layo
       float* made = sums + products++ % 2 * kSums;
       kernels.product_writing[1][channels > 16 ? 1 : 0](
           run, packed, convolution.weights + o / kBlockSide * patch_bytes, made, before);
-      before = {made,
-                convolution.bias != nullptr ? convolution.bias + o : nullptr,
-                table,
-                o,
-                std::min(kBlockSide, end - pixel),
-                channels};
+      before = {made,  convolution.bias != nullptr ? convolution.bias + o : nullptr,
+                table, o,
+                count, channels};
     }
   }
   kernels.write(before);

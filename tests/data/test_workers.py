@@ -41,6 +41,16 @@ def test_results_come_in_order(entries: list[Entry], count: int) -> None:
     assert first_bytes(results) == list(range(40))
 
 
+def test_packages_that_the_path_alone_does_not_find_are_found(
+    entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers start without `site`, which makes the path of an environment; here they need it."""
+    standard = [path for path in sys.path if Path(path, "dataclasses.py").is_file()]
+    dynamic = [path for path in sys.path if Path(path).name == "lib-dynload"]
+    monkeypatch.setattr(sys, "path", standard + dynamic)
+    assert first_bytes(list(prepare_all(entries, PrepareOptions(8), 1))) == list(range(40))
+
+
 def test_a_picture_that_kills_its_worker_costs_one_picture(entries: list[Entry]) -> None:
     entries[7] = FileEntry("7", Crash())
     entries[8] = FileEntry("8", Crash())
