@@ -45,11 +45,7 @@ inline uint32_t mask_of(int64_t count) {
   return count >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << count) - 1;
 }
 
-// Rounds 32 sums to what is written, where `mask` says.
-POKEGAN_AVX512_INLINE void store_values(uint16_t* out, uint32_t mask, __m512 low, __m512 high) {
-  _mm512_mask_storeu_epi16(out, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-}
-
+// Writes 32 sums, where `mask` says.
 POKEGAN_AVX512_INLINE void store_values(float* out, uint32_t mask, __m512 low, __m512 high) {
   _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), low);
   _mm512_mask_storeu_ps(out + 16, static_cast<__mmask16>(mask >> 16), high);

@@ -77,17 +77,17 @@ Plan plan_of(const Gather& gather) {
   return plan;
 }
 
-// Adds the bias, rounds, and writes the sums of `count` pixels of a row of `images` images.
-template <int kColumns, typename Value>
+// Adds the bias and writes the sums of `count` pixels of a row of `images` images.
+template <int kColumns>
 POKEGAN_AVX512 void write_pixels(const float* sums, int64_t count, const float* bias,
                                  int64_t images, int64_t image_stride, int64_t channels,
-                                 int64_t pixel_stride, Value* out) {
+                                 int64_t pixel_stride, float* out) {
   const __m512 low_bias = bias != nullptr ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
   const __m512 high_bias = bias != nullptr ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
   const uint32_t mask = mask_of(channels);
   for (int64_t image = 0; image < images; ++image) {
     const float* row = sums + image / 16 * kColumns * 256 + image % 16 * 16;
-    Value* place = out + image * image_stride;
+    float* place = out + image * image_stride;
     for (int64_t x = 0; x < count; ++x, row += kSums, place += pixel_stride) {
       const __m512 low = _mm512_add_ps(_mm512_load_ps(row), low_bias);
       __m512 high = high_bias;
@@ -158,8 +158,8 @@ struct Job {
     kernels.write(before);
   }
 
-  // A panel of the channels of some pixels of row y. They are written together: stores that miss
-  // every cache would hold up the products in between.
+  // The same of several parts: a panel of the channels of some pixels of row y. They are written
+  // together: stores that miss every cache would hold up the products in between.
   void multiply(int64_t panel, int64_t y, Span span) const {
     const int64_t images = std::min(kBlockSide, gather.source.images - image);
     const int64_t channels = std::min(kBlockSide, gather.channels - panel * kBlockSide);
@@ -173,23 +173,13 @@ struct Job {
                     gather.source.block_bytes(), gather.source.block_bytes()};
       product(run, packed, weights, sums + (x - span.begin) * kSums, false);
     }
-    if (gather.source.parts == 1) {
-      write(panel, y, span, images, channels, static_cast<uint16_t*>(gather.out));
-    } else {
-      write(panel, y, span, images, channels, static_cast<float*>(gather.out));
-    }
-  }
-
-  template <typename Value>
-  void write(int64_t panel, int64_t y, Span span, int64_t images, int64_t channels,
-             Value* out) const {
     const int64_t width = gather.columns.size();
     const int64_t image_stride = gather.rows.size() * width * gather.channels;
-    const auto write = channels > 16 ? write_pixels<2, Value> : write_pixels<1, Value>;
-    write(sums, span.size(), gather.bias != nullptr ? gather.bias + panel * kBlockSide : nullptr,
-          images, image_stride, channels, gather.channels,
-          out + image * image_stride + (y * width + span.begin) * gather.channels +
-              panel * kBlockSide);
+    const auto write = channels > 16 ? write_pixels<2> : write_pixels<1>;
+    write(sums, span.size(), gather.panel_bias(panel), images, image_stride, channels,
+          gather.channels,
+          static_cast<float*>(gather.out) + image * image_stride +
+              (y * width + span.begin) * gather.channels + panel * kBlockSide);
   }
 
   int64_t steps_of(int64_t y, int64_t x, Step* steps) const {

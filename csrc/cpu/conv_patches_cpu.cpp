@@ -148,10 +148,10 @@ POKEGAN_AVX512 void pack_outputs(const ConvShape& shape, const void* maps, int64
   }
 }
 
-// Adds the bias, rounds, and writes `rows` rows of up to 32 columns, `stride` values apart.
-template <int kColumns, typename Value>
+// Adds the bias and writes `rows` rows of up to 32 columns, `stride` values apart.
+template <int kColumns>
 POKEGAN_AVX512 void write_rows(const float* sums, int64_t rows, const float* bias, int64_t columns,
-                               int64_t stride, Value* out) {
+                               int64_t stride, float* out) {
   const __m512 low_bias = bias != nullptr ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
   const __m512 high_bias = bias != nullptr ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
   const uint32_t mask = mask_of(columns);
@@ -162,13 +162,6 @@ POKEGAN_AVX512 void write_rows(const float* sums, int64_t rows, const float* bia
     if constexpr (kColumns == 2) high = _mm512_add_ps(_mm512_load_ps(row + kTileValues), high_bias);
     store_values(out, mask, low, high);
   }
-}
-
-template <typename Value>
-void write_panel(const float* sums, int64_t rows, const float* bias, int64_t columns,
-                 int64_t stride, Value* out) {
-  const auto write = columns > 16 ? write_rows<2, Value> : write_rows<1, Value>;
-  write(sums, rows, bias, columns, stride, out);
 }
 
 // Multiplies the packed patches of the pixels [begin, end), each product written while the next is
@@ -271,13 +264,9 @@ void run_patch_convolution(const PatchConvolution& convolution, Units units) {
         const int64_t count = std::min(kBlockSide, end - pixel);
         const float* made = sums + (pixel - begin) / kBlockSide * kSums;
         const int64_t place = pixel * shape.outputs + o;
-        if (convolution.parts == 1) {
-          write_panel(made, count, bias, columns, shape.outputs,
-                      static_cast<uint16_t*>(convolution.out) + place);
-        } else {
-          write_panel(made, count, bias, columns, shape.outputs,
-                      static_cast<float*>(convolution.out) + place);
-        }
+        const auto write = columns > 16 ? write_rows<2> : write_rows<1>;
+        write(made, count, bias, columns, shape.outputs,
+              static_cast<float*>(convolution.out) + place);
       }
     }
   });

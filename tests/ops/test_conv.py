@@ -69,6 +69,14 @@ def assert_near(found, exact, narrow=True):
     assert (error <= allowed).all(), (error - allowed).max()
 
 
+def transposed_sizes(y, w, stride, padding, more):
+    """Height and width of what a transposed convolution makes of y; below 1 for nothing."""
+    return [
+        (y.shape[axis] - 1) * stride - 2 * padding + w.shape[axis] + more[axis - 2]
+        for axis in (2, 3)
+    ]
+
+
 def gradients(function, tensors, downstream):
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     out = function(*leaves)
@@ -136,11 +144,7 @@ def test_maps_to_pictures_with_a_bias(case, more) -> None:
     y = drawn(random, case["batch"], case["outputs"], *x.shape[2:])
     b = drawn(random, case["channels"], dtype=torch.float32, layout="contiguous")
     numbers = (case["stride"], case["padding"], (min(more, case["stride"] - 1),) * 2)
-    sizes = [
-        (y.shape[axis] - 1) * case["stride"] - 2 * case["padding"] + w.shape[axis] + numbers[2][0]
-        for axis in (2, 3)
-    ]
-    if min(sizes) < 1:
+    if min(transposed_sizes(y, w, *numbers)) < 1:
         return
     exact = F.conv_transpose2d(y.double(), w.double(), b.double(), *numbers)
     assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
@@ -182,11 +186,7 @@ def test_transposed_convolutions_of_wide_maps(case, more) -> None:
     w = drawn(random, case["channels"], case["outputs"], *case["kernel"], dtype=torch.float32)
     b = drawn(random, case["outputs"], dtype=torch.float32, layout="contiguous")
     numbers = (case["stride"], case["padding"], tuple(min(i, case["stride"] - 1) for i in more))
-    sizes = [
-        (side - 1) * case["stride"] - 2 * case["padding"] + kernel + extra
-        for side, kernel, extra in zip(case["sizes"], case["kernel"], numbers[2], strict=True)
-    ]
-    if min(sizes) < 1:
+    if min(transposed_sizes(y, w, *numbers)) < 1:
         return
     exact = F.conv_transpose2d(y.double(), w.double(), b.double(), *numbers)
     assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
@@ -214,10 +214,7 @@ def test_a_transposed_convolution_and_its_gradients(case, more) -> None:
     more = tuple(min(one, case["stride"] - 1) for one in more)
     numbers = (case["stride"], case["padding"], more)
     wide = [y.double(), w.double(), torch.ones(case["channels"]).double()]
-    sizes = [
-        (y.shape[axis] - 1) * case["stride"] - 2 * case["padding"] + w.shape[axis] + more[axis - 2]
-        for axis in (2, 3)
-    ]
+    sizes = transposed_sizes(y, w, *numbers)
     if min(sizes) < 1 or y.shape[0] == 0:  # PyTorch refuses, or has no gradient
         return
     downstream = torch.randn(y.shape[0], case["channels"], *sizes).bfloat16()
