@@ -39,7 +39,7 @@ class Call(Generic[T]):
         try:
             if error is not None:
                 raise error
-            return value  # type: ignore[return-value]
+            return value  # type: ignore[return-value]  # None only where T is
         finally:
             del answer, error  # a traceback that holds this frame would keep all of it alive
 

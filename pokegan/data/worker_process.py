@@ -76,7 +76,7 @@ def serve() -> None:
     options, store = pickle.load(requests)
     warm_up(options.decoder)
     if options.plain_background or options.min_foreground:  # numpy is no picture's fault either
-        import pokegan.data.background  # noqa: F401
+        import pokegan.data.background  # noqa: F401  # loads numpy
     with Work(options, store) as work:
         send(answers, READY)
         with contextlib.suppress(EOFError, BrokenPipeError):

@@ -3,17 +3,22 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conv_cases import (
+    LAST,
+    ROUNDING,
+    UNITS,
+    assert_convolution,
+    assert_near,
+    drawn,
+    gradients,
+    needs_kernels,
+    tensors_of,
+    transposed_sizes,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pokegan.ops import conv, conv2d_bf16, conv_transpose2d_bf16, conv_units, status
-
-needs_kernels = pytest.mark.skipif(
-    conv_units() == "none", reason=f"units: none; extension: {status().cpu_reason}"
-)
-UNITS = [1, 2] if conv_units() == "AMX" else [1]
-LAST = torch.channels_last
-ROUNDING = 2.0**-8  # of bfloat16, relative
+from pokegan.ops import conv, conv2d_bf16, conv_transpose2d_bf16, conv_units
 
 
 @st.composite
@@ -38,158 +43,11 @@ def cases(draw):
     }
 
 
-def drawn(random, *shape, layout="channels_last", dtype=torch.bfloat16):
-    values = torch.randn(shape, generator=random).to(torch.bfloat16).to(dtype)
-    if layout == "strided":
-        return torch.stack([values, values], dim=-1)[..., 0]
-    return values.contiguous(memory_format=LAST) if layout == "channels_last" else values
-
-
-def tensors_of(case):
-    """x, w, bias and the gradient of y, all of them bfloat16 values."""
-    random = torch.Generator().manual_seed(case["seed"])
-    layout, dtype = case["layout"], torch.bfloat16 if case["narrow"] else torch.float32
-    x = drawn(random, case["batch"], case["channels"], *case["sizes"], layout=layout)
-    w = drawn(
-        random, case["outputs"], case["channels"], *case["kernel"], layout=layout, dtype=dtype
-    )
-    b = drawn(random, case["outputs"], layout="contiguous", dtype=dtype)
-    y = F.conv2d(x.float(), w.float(), None, case["stride"], case["padding"])
-    return x, w, b, drawn(random, *y.shape, layout=layout)
-
-
-def assert_near(found, exact, narrow=True):
-    """Equal up to the last rounding, and a little for sums in another order."""
-    assert found.shape == exact.shape
-    if exact.numel() == 0:
-        return
-    largest = exact.abs().max()
-    error = (found.double() - exact).abs()
-    allowed = (ROUNDING if narrow else 0) * exact.abs() + 1e-5 * largest
-    assert (error <= allowed).all(), (error - allowed).max()
-
-
-def transposed_sizes(y, w, stride, padding, more):
-    """Height and width of what a transposed convolution makes of y; below 1 for nothing."""
-    return [
-        (y.shape[axis] - 1) * stride - 2 * padding + w.shape[axis] + more[axis - 2]
-        for axis in (2, 3)
-    ]
-
-
-def gradients(function, tensors, downstream):
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-    out = function(*leaves)
-    return [out, *torch.autograd.grad(out, leaves, downstream.to(out.dtype))]
-
-
-def assert_convolution(case):
-    x, w, b, downstream = tensors_of(case)
-    numbers = (case["stride"], case["padding"])
-    found = gradients(
-        lambda x, w, b: conv2d_bf16(x, w, b, *numbers, case["units"]), (x, w, b), downstream
-    )
-    wide = [tensor.double() for tensor in (x, w, b)]
-    exact = gradients(lambda x, w, b: F.conv2d(x, w, b, *numbers), wide, downstream)
-    assert [one.dtype for one in found] == [torch.bfloat16, torch.bfloat16, w.dtype, b.dtype]
-    for one, two, narrow in zip(found, exact, (True, True, *[case["narrow"]] * 2), strict=True):
-        assert_near(one, two, narrow)
-    assert found[0].is_contiguous(memory_format=LAST)
-
-
 @needs_kernels
 @settings(deadline=None, max_examples=80)
 @given(case=cases())
 def test_a_convolution_and_its_gradients(case) -> None:
     assert_convolution(case)
-
-
-@st.composite
-def pictures(draw):
-    """A layer between maps of few channels and of many, wide enough for whole blocks of pixels."""
-    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
-    stride = draw(st.integers(1, 3))
-    few, many = draw(st.integers(1, 6)), draw(st.sampled_from([16, 32, 33, 64, 70]))
-    return {
-        "batch": draw(st.integers(1, 3)),
-        "channels": few,
-        "outputs": many,
-        "kernel": kernel,
-        "stride": stride,
-        "padding": draw(st.integers(0, 2)),
-        "sizes": [draw(st.integers(5, 20)), draw(st.integers(8 * stride, 30 + 8 * stride))],
-        "units": draw(st.sampled_from(UNITS)),
-        "narrow": draw(st.booleans()),
-        "layout": "channels_last",
-        "seed": draw(st.integers(0, 2**32 - 1)),
-    }
-
-
-@needs_kernels
-@settings(deadline=None, max_examples=60)
-@given(case=pictures(), swapped=st.booleans())
-def test_layers_of_pictures_and_their_gradients(case, swapped) -> None:
-    """Pictures to maps; `swapped`, and with stride 1, maps to pictures."""
-    if swapped:
-        case |= {"channels": case["outputs"], "outputs": case["channels"], "stride": 1}
-    assert_convolution(case)
-
-
-@needs_kernels
-@settings(deadline=None, max_examples=40)
-@given(case=pictures(), more=st.integers(0, 2))
-def test_maps_to_pictures_with_a_bias(case, more) -> None:
-    x, w, _, _ = tensors_of(case)
-    random = torch.Generator().manual_seed(case["seed"])
-    y = drawn(random, case["batch"], case["outputs"], *x.shape[2:])
-    b = drawn(random, case["channels"], dtype=torch.float32, layout="contiguous")
-    numbers = (case["stride"], case["padding"], (min(more, case["stride"] - 1),) * 2)
-    if min(transposed_sizes(y, w, *numbers)) < 1:
-        return
-    exact = F.conv_transpose2d(y.double(), w.double(), b.double(), *numbers)
-    assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
-
-
-@st.composite
-def wide_maps(draw):
-    """A layer of whole blocks of channels, and of rows of pixels long enough for a tile."""
-    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
-    stride = draw(st.integers(1, 5))
-    return {
-        "batch": draw(st.integers(1, 3)),
-        "channels": draw(st.sampled_from([32, 64, 96])),
-        "outputs": draw(st.sampled_from([3, 16, 17, 32, 40, 64])),
-        "kernel": kernel,
-        "stride": stride,
-        "padding": draw(st.integers(0, 4)),
-        "sizes": [draw(st.integers(5, 12)), stride * draw(st.sampled_from([13, 16, 17, 24, 32]))],
-        "units": draw(st.sampled_from(UNITS)),
-        "narrow": draw(st.booleans()),
-        "layout": "channels_last",
-        "seed": draw(st.integers(0, 2**32 - 1)),
-    }
-
-
-@needs_kernels
-@settings(deadline=None, max_examples=80)
-@given(case=wide_maps())
-def test_convolutions_of_wide_maps(case) -> None:
-    assert_convolution(case)
-
-
-@needs_kernels
-@settings(deadline=None, max_examples=80)
-@given(case=wide_maps(), more=st.tuples(st.integers(0, 2), st.integers(0, 2)))
-def test_transposed_convolutions_of_wide_maps(case, more) -> None:
-    random = torch.Generator().manual_seed(case["seed"])
-    y = drawn(random, case["batch"], case["channels"], *case["sizes"])
-    w = drawn(random, case["channels"], case["outputs"], *case["kernel"], dtype=torch.float32)
-    b = drawn(random, case["outputs"], dtype=torch.float32, layout="contiguous")
-    numbers = (case["stride"], case["padding"], tuple(min(i, case["stride"] - 1) for i in more))
-    if min(transposed_sizes(y, w, *numbers)) < 1:
-        return
-    exact = F.conv_transpose2d(y.double(), w.double(), b.double(), *numbers)
-    assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact)
 
 
 @needs_kernels

@@ -194,7 +194,7 @@ def test_an_update_that_spoils_the_weights_is_never_kept(
         with torch.no_grad():
             next(spoiled.parameters())[0].fill_(float("nan"))
 
-    parts.ema.update = spoil  # type: ignore[method-assign]
+    parts.ema.update = spoil  # type: ignore[method-assign]  # spoils weights
     with pytest.raises(DivergedError, match=words):
         trainer.train()
     assert (tmp_path / "run/generator.safetensors").read_bytes() == good

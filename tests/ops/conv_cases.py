@@ -1,0 +1,73 @@
+"""What tests of convolutions share: random layers, and what their results are held against."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pokegan.ops import conv2d_bf16, conv_units, status
+
+needs_kernels = pytest.mark.skipif(
+    conv_units() == "none", reason=f"units: none; extension: {status().cpu_reason}"
+)
+UNITS = [1, 2] if conv_units() == "AMX" else [1]
+LAST = torch.channels_last
+ROUNDING = 2.0**-8  # of bfloat16, relative
+
+
+def drawn(random, *shape, layout="channels_last", dtype=torch.bfloat16):
+    values = torch.randn(shape, generator=random).to(torch.bfloat16).to(dtype)
+    if layout == "strided":
+        return torch.stack([values, values], dim=-1)[..., 0]
+    return values.contiguous(memory_format=LAST) if layout == "channels_last" else values
+
+
+def tensors_of(case):
+    """x, w, bias and the gradient of y, all of them bfloat16 values."""
+    random = torch.Generator().manual_seed(case["seed"])
+    layout, dtype = case["layout"], torch.bfloat16 if case["narrow"] else torch.float32
+    x = drawn(random, case["batch"], case["channels"], *case["sizes"], layout=layout)
+    w = drawn(
+        random, case["outputs"], case["channels"], *case["kernel"], layout=layout, dtype=dtype
+    )
+    b = drawn(random, case["outputs"], layout="contiguous", dtype=dtype)
+    y = F.conv2d(x.float(), w.float(), None, case["stride"], case["padding"])
+    return x, w, b, drawn(random, *y.shape, layout=layout)
+
+
+def assert_near(found, exact, narrow=True):
+    """Equal up to the last rounding, and a little for sums in another order."""
+    assert found.shape == exact.shape
+    if exact.numel() == 0:
+        return
+    largest = exact.abs().max()
+    error = (found.double() - exact).abs()
+    allowed = (ROUNDING if narrow else 0) * exact.abs() + 1e-5 * largest
+    assert (error <= allowed).all(), (error - allowed).max()
+
+
+def transposed_sizes(y, w, stride, padding, more):
+    """Height and width of what a transposed convolution makes of y; below 1 for nothing."""
+    return [
+        (y.shape[axis] - 1) * stride - 2 * padding + w.shape[axis] + more[axis - 2]
+        for axis in (2, 3)
+    ]
+
+
+def gradients(function, tensors, downstream):
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    out = function(*leaves)
+    return [out, *torch.autograd.grad(out, leaves, downstream.to(out.dtype))]
+
+
+def assert_convolution(case):
+    x, w, b, downstream = tensors_of(case)
+    numbers = (case["stride"], case["padding"])
+    found = gradients(
+        lambda x, w, b: conv2d_bf16(x, w, b, *numbers, case["units"]), (x, w, b), downstream
+    )
+    wide = [tensor.double() for tensor in (x, w, b)]
+    exact = gradients(lambda x, w, b: F.conv2d(x, w, b, *numbers), wide, downstream)
+    assert [one.dtype for one in found] == [torch.bfloat16, torch.bfloat16, w.dtype, b.dtype]
+    for one, two, narrow in zip(found, exact, (True, True, *[case["narrow"]] * 2), strict=True):
+        assert_near(one, two, narrow)
+    assert found[0].is_contiguous(memory_format=LAST)
