@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from measuring import DEVICE, ceilings
+from plain_layers import PlainMixColours, PlainShuffleCat, PlainUpsampleCat
 from step_builds import MODES, build_in, require
 from step_cost import cost_of
 from step_time import Machine, floor
@@ -31,7 +32,8 @@ from pokegan.config import RunConfig, override
 from pokegan.data.options import PrepareOptions
 from pokegan.data.sources import open_data
 from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d, Sequential
-from pokegan.networks.convolution import Conv2d, ConvTranspose2d
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d, Tanh
+from pokegan.networks.maps import MixColours, ShuffleCat, UpsampleCat
 from pokegan.objectives.phases import StepInput
 from pokegan.training.build import Parts, build_phases
 from pokegan.training.hardware import has_fast_bfloat16
@@ -44,9 +46,13 @@ COMPILED = os.environ.get("POKEGAN_BENCH_COMPILE") == "1"
 STOCK = {
     Conv2d: nn.Conv2d,
     ConvTranspose2d: nn.ConvTranspose2d,
+    Tanh: nn.Tanh,
     BatchNorm1d: nn.BatchNorm1d,
     BatchNorm2d: nn.BatchNorm2d,
     Sequential: nn.Sequential,
+    ShuffleCat: PlainShuffleCat,
+    UpsampleCat: PlainUpsampleCat,
+    MixColours: PlainMixColours,
 }
 CASES = {
     "hpml": ("hpml", {}),

@@ -1,9 +1,8 @@
-// Two standard normals from two words (Box and Muller, 1958), in float64 steps of add, multiply,
-// divide and square root alone, which IEEE 754 rounds alike everywhere. No torch types here.
-// pokegan/ops/box_muller.py is the same in plain PyTorch.
+// Two standard normals from two words (Box and Muller, 1958), in float32 steps of add, multiply
+// and square root alone, which IEEE 754 rounds alike everywhere. No torch types here.
+// pokegan/ops/box_muller.py is the same in plain PyTorch; it says how exact they are.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -16,55 +15,67 @@ struct NormalPair {
   float second;
 };
 
-// ln(mantissa / 2^24) for an integer mantissa in [1, 2^24]: x = f 2^e with f in [0.71, 1.42) and
-// ln f = 2 atanh((f - 1) / (f + 1)), whose series is cut at 2e-12.
-POKEGAN_HOST_DEVICE double log_of_unit(uint32_t mantissa) {
-  const float exact = static_cast<float>(static_cast<int32_t>(mantissa));
+POKEGAN_HOST_DEVICE int32_t float_bits(float value) {
   int32_t bits;
-  std::memcpy(&bits, &exact, sizeof(bits));
-  const int32_t exponent = (bits - 0x3F3504F3) >> 23;
-  bits -= exponent * (1 << 23);
-  float fraction;
-  std::memcpy(&fraction, &bits, sizeof(fraction));
-  const double f = fraction;
-  const double s = (f - 1.0) / (f + 1.0);
-  const double z = s * s;
-  double series = 1.0 / 13;
-  series = multiply_add(series, z, 1.0 / 11);
-  series = multiply_add(series, z, 1.0 / 9);
-  series = multiply_add(series, z, 1.0 / 7);
-  series = multiply_add(series, z, 1.0 / 5);
-  series = multiply_add(series, z, 1.0 / 3);
-  series = multiply_add(series, z, 1.0);
-  const double log_fraction = (s + s) * series;
-  return multiply_add(static_cast<double>(exponent - 24), 0.6931471805599453, log_fraction);
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+POKEGAN_HOST_DEVICE float float_of(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// -2 ln(mantissa / 2^24) for an integer mantissa in [1, 2^24]: the quotient is f 2^e with f in
+// [0.71, 1.42), and x = f - 1 is exact; the series is -2 ln(1 + x) = -2 x + x^2 (1 - 2/3 x + ...).
+POKEGAN_HOST_DEVICE float squared_radius(uint32_t mantissa) {
+  constexpr int32_t kSqrtHalf = 0x3F3504F3;
+  const float exact = static_cast<float>(static_cast<int32_t>(mantissa));
+  const int32_t bits = float_bits(exact) - (kSqrtHalf + (24 << 23));
+  const float x = float_of((bits & 0x7FFFFF) + kSqrtHalf) - 1.0F;
+  float series = -0.1796263F;
+  series = multiply_add(series, x, 0.28790149F);
+  series = multiply_add(series, x, -0.29722372F);
+  series = multiply_add(series, x, 0.33112538F);
+  series = multiply_add(series, x, -0.39934462F);
+  series = multiply_add(series, x, 0.50004488F);
+  series = multiply_add(series, x, -0.66667539F);
+  series = multiply_add(series, x, 1.0F);
+  const float of_exponent = static_cast<float>(bits >> 23) * -1.3862944F;  // 2 ln 2
+  return multiply_add(x * x, series, multiply_add(x, -2.0F, of_exponent));
 }
 
 // The uniforms are (radius_word / 256 + 1) / 2^24 in (0, 1] and angle_word / 256 / 2^24 of a turn.
 POKEGAN_HOST_DEVICE NormalPair box_muller(uint32_t radius_word, uint32_t angle_word) {
-  const double radius = std::sqrt(-2.0 * log_of_unit((radius_word >> 8) + 1U));
-  const int32_t turn = static_cast<int32_t>(angle_word >> 8);  // of 2^24
-  const int32_t quarter = (turn + (1 << 21)) >> 22;            // the nearest one
-  const double angle = static_cast<double>(turn - quarter * (1 << 22)) * 3.7450702829239286e-07;
-  const double z = angle * angle;  // |angle| <= pi / 4; Taylor series cut at 1e-11
-  double sine = -1.0 / 39916800;
-  sine = multiply_add(sine, z, 1.0 / 362880);
-  sine = multiply_add(sine, z, -1.0 / 5040);
-  sine = multiply_add(sine, z, 1.0 / 120);
-  sine = multiply_add(sine, z, -1.0 / 6);
-  sine = multiply_add(sine, z, 1.0) * angle;
-  double cosine = 1.0 / 479001600;
-  cosine = multiply_add(cosine, z, -1.0 / 3628800);
-  cosine = multiply_add(cosine, z, 1.0 / 40320);
-  cosine = multiply_add(cosine, z, -1.0 / 720);
-  cosine = multiply_add(cosine, z, 1.0 / 24);
-  cosine = multiply_add(cosine, z, -0.5);
-  cosine = multiply_add(cosine, z, 1.0);
-  const bool odd = (quarter & 1) != 0;
-  const double x = odd ? sine : cosine;
-  const double y = odd ? cosine : sine;
-  return {static_cast<float>(radius * (((quarter + 1) & 2) != 0 ? -x : x)),
-          static_cast<float>(radius * ((quarter & 2) != 0 ? -y : y))};
+  const float radius = square_root(squared_radius((radius_word >> 8) + 1U));
+  // The top two bits are the nearest quarter turn; those below, the way from half a quarter before.
+  const uint32_t turn = angle_word + 0x20000000U;
+  const int32_t past = static_cast<int32_t>(turn & 0x3FFFFF00U) - 0x20000000;
+  const float angle = static_cast<float>(past) * (1.0F / 536870912.0F);  // of pi / 4, exact
+  const float z = angle * angle;
+  float sine = -3.6609152e-05F;
+  sine = multiply_add(sine, z, 0.0024910164F);
+  sine = multiply_add(sine, z, -0.080745831F);
+  sine = multiply_add(sine, z, 0.78539819F) * angle;
+  float cosine = -0.00031897702F;
+  cosine = multiply_add(cosine, z, 0.015850149F);
+  cosine = multiply_add(cosine, z, -0.30842441F);
+  cosine = multiply_add(cosine, z, 1.0F);
+  const bool odd = (turn & 0x40000000U) != 0;
+  const float x = odd ? sine : cosine;
+  const float y = odd ? cosine : sine;
+  const auto x_sign = static_cast<int32_t>((turn + 0x40000000U) & 0x80000000U);
+  const auto y_sign = static_cast<int32_t>(turn & 0x80000000U);
+  return {radius * float_of(float_bits(x) ^ x_sign), radius * float_of(float_bits(y) ^ y_sign)};
 }
+
+// What a fill makes of a normal.
+struct NormalScale {
+  float mean;
+  float std;
+
+  POKEGAN_HOST_DEVICE float of(float normal) const { return multiply_add(std, normal, mean); }
+};
 
 }  // namespace pokegan

@@ -6,13 +6,18 @@
 
 namespace pokegan {
 
-inline void check_dropout(const Tensor& values, const Tensor& step, const Tensor& samples,
-                          int64_t stream, double p, bool maps) {
+inline void check_dropout_values(const Tensor& values, double p) {
   const ScalarType dtype = values.scalar_type();
   STD_TORCH_CHECK(
       dtype == ScalarType::Float || dtype == ScalarType::BFloat16 || dtype == ScalarType::Double,
       "dropout: values must be float32, bfloat16 or float64");
   STD_TORCH_CHECK(values.dim() >= 1, "dropout: values must have the shape [N, ...]");
+  STD_TORCH_CHECK(p >= 0 && p < 1, "dropout: p must be in [0, 1), got ", p);
+}
+
+inline void check_dropout(const Tensor& values, const Tensor& step, const Tensor& samples,
+                          int64_t stream, double p, bool maps) {
+  check_dropout_values(values, p);
   STD_TORCH_CHECK(!maps || values.dim() == 4,
                   "dropout: maps need values of the shape [N, C, H, W]");
   check_place("dropout", step, samples);
@@ -22,7 +27,6 @@ inline void check_dropout(const Tensor& values, const Tensor& step, const Tensor
                   "dropout: a batch of ", values.size(0), " is no multiple of ", share, " samples");
   STD_TORCH_CHECK(stream >= 0 && stream <= INT64_C(0xFFFFFFFF),
                   "dropout: stream must be in [0, 2^32)");
-  STD_TORCH_CHECK(p >= 0 && p < 1, "dropout: p must be in [0, 1), got ", p);
 }
 
 // Channels fastest; sides of length 1 have any stride.
@@ -63,6 +67,21 @@ inline DropoutValues to_dropout_values(const Tensor& values, bool maps) {
     order = DropoutOrder::kPlanes;
   }
   return {given, order, rows, count, channels, pixels};
+}
+
+// A mask has its bits as the words are counted, so values must lie as they are counted.
+inline void check_in_order(const DropoutValues& values) {
+  STD_TORCH_CHECK(values.order == DropoutOrder::kInOrder,
+                  "dropout: a mask needs maps in channels_last memory");
+}
+
+inline void check_kept(const DropoutValues& values, const Tensor& kept) {
+  const int64_t bytes = (values.count + 7) / 8;
+  STD_TORCH_CHECK(kept.scalar_type() == ScalarType::Byte && kept.dim() == 2 &&
+                      kept.size(0) == values.rows && kept.size(1) == bytes,
+                  "dropout: the mask must be uint8 of the shape [", values.rows, ", ", bytes, "]");
+  STD_TORCH_CHECK(same_device(kept, values.tensor),
+                  "dropout: the mask must be on the device of values");
 }
 
 }  // namespace pokegan

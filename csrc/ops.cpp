@@ -32,12 +32,20 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
       "random_uniform(int seed, int stream, Tensor step, Tensor samples, int count, "
       "bool symmetric) -> Tensor");
   library.def(
-      "random_normal(int seed, int stream, Tensor step, Tensor samples, int count) -> Tensor");
+      "random_normal(int seed, int stream, Tensor step, Tensor samples, int count, "
+      "float mean=0.0, float std=1.0, ScalarType dtype=float) -> Tensor");
 
   // Dropout of values, or of whole feature maps; its own gradient.
   library.def(
       "dropout(Tensor values, Tensor step, Tensor samples, int seed, int stream, float p, "
       "bool maps) -> Tensor");
+
+  // The same with its mask, a bit for each value of maps in channels_last memory, or of rows; and
+  // that mask again, which is the gradient of both. CPU only.
+  library.def(
+      "dropout_kept(Tensor values, Tensor step, Tensor samples, int seed, int stream, float p) "
+      "-> (Tensor, Tensor)");
+  library.def("dropout_again(Tensor values, Tensor kept, float p) -> Tensor");
 
   // The loss, and its derivatives by the logits, real and fake. A rule is (real_low, real_high,
   // fake_low, fake_high, swap): one list, because each argument adds to the cost of a call.
@@ -85,10 +93,28 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
       "batch_norm_act_backward(Tensor gradient, Tensor input, Tensor moments, Tensor? weight, "
       "Tensor? bias, Tensor sums, int count, float eps, float slope, int units=0) -> Tensor");
 
+  // Running statistics moved by `weight` to those of `count` rows: the variance without its bias.
+  library.def(
+      "batch_norm_track_(Tensor(a!) mean, Tensor(b!) variance, Tensor moments, float weight, "
+      "int count) -> ()");
+
   // The activation alone, and its gradient by its result.
   library.def("activate_(Tensor(a!) input, float slope, int units=0) -> ()");
   library.def(
       "activate_backward(Tensor gradient, Tensor result, float slope, int units=0) -> Tensor");
+  library.def("tanh(Tensor input) -> Tensor");
+
+  // Maps of AEGAN's layers, channels_last. `everywhere` is [N, E]: the same at every pixel.
+  library.def("shuffle_cat(Tensor maps, Tensor everywhere, int before, int after) -> Tensor");
+  library.def(
+      "shuffle_cat_backward(Tensor gradient, int everywhere, int before, int after) "
+      "-> (Tensor, Tensor)");
+  library.def("upsample_cat(Tensor maps, Tensor skip) -> Tensor");
+  library.def("upsample_cat_backward(Tensor gradient, int others) -> (Tensor, Tensor)");
+  library.def("mix_colours(Tensor scores, Tensor palettes) -> Tensor");
+  library.def(
+      "mix_colours_backward(Tensor gradient, Tensor scores, Tensor palettes) "
+      "-> (Tensor, Tensor)");
 }
 
 // Importing the module is what registers the operators; it holds nothing else.

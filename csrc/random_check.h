@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
 namespace pokegan {
 
@@ -57,6 +59,18 @@ inline void check_place(const char* op, const Tensor& step, const Tensor& sample
 inline void check_fill(const char* op, const Tensor& step, const Tensor& samples, int64_t count) {
   check_place(op, step, samples);
   STD_TORCH_CHECK(count >= 0, op, ": count must not be negative, got ", count);
+}
+
+inline void check_normal(const Tensor& step, const Tensor& samples, int64_t count, double mean,
+                         double deviation, ScalarType dtype) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  check_fill("random_normal", step, samples, count);
+  STD_TORCH_CHECK(std::abs(mean) <= kLargest, "random_normal: mean must be a finite float32, got ",
+                  mean);
+  STD_TORCH_CHECK(deviation >= 0 && deviation <= kLargest,
+                  "random_normal: std must be a finite float32 of 0 or more, got ", deviation);
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16,
+                  "random_normal: dtype must be float32 or bfloat16");
 }
 
 }  // namespace pokegan

@@ -245,6 +245,26 @@ Tensor batch_norm_act_backward_cpu(const Tensor& gradient, const Tensor& input,
   return out;
 }
 
+void batch_norm_track_cpu(Tensor mean, Tensor variance, const Tensor& moments, double weight,
+                          int64_t count) {
+  const char* op = "batch_norm_track_";
+  const int64_t channels = mean.dim() == 1 ? mean.size(0) : -1;
+  check_channels(op, "mean", mean, channels);
+  check_channels(op, "variance", variance, channels);
+  check_pairs(op, "moments", moments, channels);
+  STD_TORCH_CHECK(count >= 1, op, ": count must be at least 1, got ", count);
+  auto* means = mean.mutable_data_ptr<float>();
+  auto* variances = variance.mutable_data_ptr<float>();
+  const float* now = moments.const_data_ptr<float>();
+  const auto share = static_cast<float>(weight);
+  const auto unbiased = static_cast<float>(static_cast<double>(count) /
+                                           static_cast<double>(std::max<int64_t>(count - 1, 1)));
+  for (int64_t c = 0; c < channels; ++c) {
+    means[c] += share * (now[c] - means[c]);
+    variances[c] += share * (now[c + channels] * unbiased - variances[c]);
+  }
+}
+
 // Calls `run` with the beginning and the length of every run of values.
 template <typename Run>
 void over_values(int64_t count, const Run& run) {
@@ -293,6 +313,7 @@ STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
   library.impl("batch_norm_act", TORCH_BOX(&pokegan::batch_norm_act_cpu));
   library.impl("batch_norm_act_sums", TORCH_BOX(&pokegan::batch_norm_act_sums_cpu));
   library.impl("batch_norm_act_backward", TORCH_BOX(&pokegan::batch_norm_act_backward_cpu));
+  library.impl("batch_norm_track_", TORCH_BOX(&pokegan::batch_norm_track_cpu));
   library.impl("activate_", TORCH_BOX(&pokegan::activate_cpu));
   library.impl("activate_backward", TORCH_BOX(&pokegan::activate_backward_cpu));
 }

@@ -162,6 +162,8 @@ class Band {
     const Maps& source = gather_.source;
     const int64_t blocks = source.blocks();
     const int64_t block_bytes = all_.block_bytes(count_);
+    // Of the channels that the last block has; the others are zeros.
+    const __mmask32 last = 0xFFFFFFFFU >> (blocks * kBlockSide - source.channels);
     const auto* maps = static_cast<const uint16_t*>(source.data);
     for (int64_t row = 0; row < all_.plane_rows(count_) * all_.step; ++row) {
       const int64_t y = begin_ * all_.step + all_.rows.first() + row;
@@ -176,9 +178,10 @@ class Band {
           const uint16_t* values =
               maps +
               (inside ? ((image_ * source.height + y) * source.width + x) : 0) * source.channels;
-          const __mmask32 mask = inside ? 0xFFFFFFFFU : 0;
+          const __mmask32 whole = inside ? 0xFFFFFFFFU : 0;
           if (inside) ask_ahead(values, static_cast<size_t>(source.channels) * 2);
           for (int64_t b = 0; b < blocks; ++b, values += kBlockSide) {
+            const __mmask32 mask = b + 1 < blocks ? whole : whole & last;
             _mm512_store_si512(line + b * block_bytes, _mm512_maskz_loadu_epi16(mask, values));
           }
         }
@@ -263,9 +266,7 @@ class Band {
 bool suits_bands(const Gather& gather) {
   const Maps& source = gather.source;
   const int64_t weights = blocks_of(gather.channels) * gather.taps * source.pixel_bytes();
-  if (source.parts != 1 || source.channels % kBlockSide != 0 || weights > kMostWeights) {
-    return false;
-  }
+  if (source.parts != 1 || weights > kMostWeights) return false;
   if (gather.phases.count > kMostPhases) return false;
   const Layout layout(gather);
   if (layout.none()) return false;

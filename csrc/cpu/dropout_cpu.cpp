@@ -1,43 +1,17 @@
 // Dropout on the CPU: threads over pieces of samples, whose words live in the first cache.
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "../dropout_check.h"
-#include "philox_rows.h"
-#include "vector.h"
+#include "dropout_rows.h"
 
 namespace pokegan {
 namespace {
 
 constexpr int64_t kPiece = 8192;   // words
 constexpr int64_t kGrain = 16384;  // values
-
-template <typename Value>
-using Real = std::conditional_t<std::is_same_v<Value, double>, double, float>;
-
-POKEGAN_INLINE float load(float value) { return value; }
-POKEGAN_INLINE double load(double value) { return value; }
-POKEGAN_INLINE float load(Bfloat16 value) { return to_float(value); }
-POKEGAN_INLINE void store(float* at, float value) { *at = value; }
-POKEGAN_INLINE void store(double* at, double value) { *at = value; }
-// A NaN stays one: the product of a bfloat16 NaN has nothing in its low bits to be carried.
-POKEGAN_INLINE void store(Bfloat16* at, float value) { *at = to_bfloat16_finite(value); }
-
-// `scale` is of the dtype of the values, like the mask that is multiplied by elsewhere.
-template <typename Value>
-struct Rule {
-  uint32_t limit;
-  Real<Value> scale;
-};
-
-// A product, and not a choice: what is not finite and the sign of zero are those of the product.
-template <typename Value>
-POKEGAN_INLINE void scale_in_order(const uint32_t* __restrict word, const Value* __restrict in,
-                                   Value* __restrict out, int64_t count, Rule<Value> rule) {
-  for (int64_t i = 0; i < count; ++i) {
-    store(out + i, load(in[i]) * dropout_factor(word[i], rule.limit, rule.scale));
-  }
-}
+constexpr int64_t kRun = 512;      // values that share a mask where whole maps go
 
 // `pixels` of every plane; the words are [pixels, channels].
 template <typename Value>
@@ -61,10 +35,6 @@ POKEGAN_INLINE void scale_by_one(const Value* __restrict in, Value* __restrict o
 
 // Clones cannot be templates.
 #define POKEGAN_DROPOUT_CLONES(Value)                                                             \
-  POKEGAN_CLONES void in_order(const uint32_t* word, const Value* in, Value* out, int64_t count,  \
-                               Rule<Value> rule) {                                                \
-    scale_in_order(word, in, out, count, rule);                                                   \
-  }                                                                                               \
   POKEGAN_CLONES void planes(const uint32_t* word, const Value* in, Value* out, int64_t channels, \
                              int64_t plane, int64_t pixels, Rule<Value> rule) {                   \
     scale_planes(word, in, out, channels, plane, pixels, rule);                                   \
@@ -77,69 +47,11 @@ POKEGAN_DROPOUT_CLONES(double)
 POKEGAN_DROPOUT_CLONES(Bfloat16)
 #undef POKEGAN_DROPOUT_CLONES
 
-#if defined(__x86_64__) && defined(__GNUC__)
-// The clone of bfloat16 spends most of its time on moving halves about in vectors of 8.
-__attribute__((target("avx512f"))) void in_order_avx512(const uint32_t* word, const Bfloat16* in,
-                                                        Bfloat16* out, int64_t count,
-                                                        Rule<Bfloat16> rule) {
-  constexpr __mmask16 kAll = 0xFFFF;
-  const __m512i limit = _mm512_set1_epi32(static_cast<int>(rule.limit));
-  const __m512 scale = _mm512_set1_ps(rule.scale);
-  const __m512i half = _mm512_set1_epi32(0x7FFF);
-  const __m512i one = _mm512_set1_epi32(1);
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const __mmask16 kept = _mm512_cmpge_epu32_mask(_mm512_loadu_si512(word + i), limit);
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i));
-    const __m512i wide = _mm512_maskz_slli_epi32(kAll, _mm512_maskz_cvtepu16_epi32(kAll, bits), 16);
-    const __m512i product = _mm512_castps_si512(
-        _mm512_maskz_mul_ps(kAll, _mm512_castsi512_ps(wide), _mm512_maskz_mov_ps(kept, scale)));
-    const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(kAll, product, 16), one);
-    const __m512i rounded = _mm512_add_epi32(product, _mm512_add_epi32(half, odd));
-    _mm256_storeu_si256(
-        reinterpret_cast<__m256i*>(out + i),
-        _mm512_maskz_cvtepi32_epi16(kAll, _mm512_maskz_srli_epi32(kAll, rounded, 16)));
-  }
-  scale_in_order(word + i, in + i, out + i, count - i, rule);
-}
-
-bool has_avx512() {
-  static const bool has = __builtin_cpu_supports("avx512f");
-  return has;
-}
-
-void in_order_widest(const uint32_t* word, const Bfloat16* in, Bfloat16* out, int64_t count,
-                     Rule<Bfloat16> rule) {
-  has_avx512() ? in_order_avx512(word, in, out, count, rule) : in_order(word, in, out, count, rule);
-}
-#else
-void in_order_widest(const uint32_t* word, const Bfloat16* in, Bfloat16* out, int64_t count,
-                     Rule<Bfloat16> rule) {
-  in_order(word, in, out, count, rule);
-}
-#endif
-
-template <typename Value>
-void in_order_widest(const uint32_t* word, const Value* in, Value* out, int64_t count,
-                     Rule<Value> rule) {
-  in_order(word, in, out, count, rule);
-}
-
-// Calls `take` with runs of the words [begin, end) of a sample: (words, first, count). `begin` is
-// a multiple of 4.
-template <typename Take>
-void draw_run(const RandomKey& key, int64_t sample, int64_t begin, int64_t end, const Take& take) {
-  uint32_t word[kRowWords];
-  for (int64_t first = begin; first < end; first += kRowWords) {
-    draw_row(key, static_cast<uint32_t>(sample), static_cast<uint32_t>(first / 4), word);
-    take(word, first, std::min<int64_t>(kRowWords, end - first));
-  }
-}
-
 template <typename Value>
 struct Batch {
   const Value* in;
   Value* out;
+  uint8_t* kept;  // [rows, ceil(count / 8)], or nothing
   const DropoutValues& values;
   RandomKey key;
   const int64_t* samples;
@@ -158,59 +70,65 @@ int64_t piece_of(const Batch<Value>& batch) {
 }
 
 template <typename Value>
-void drop_piece(const Batch<Value>& batch, int64_t row, int64_t begin, int64_t end,
-                std::vector<uint32_t>& words) {
+void drop_piece(const Batch<Value>& batch, int64_t row, int64_t begin, int64_t end) {
   const DropoutValues& values = batch.values;
   const Value* in = batch.in + row * values.count;
   Value* out = batch.out + row * values.count;
-  const int64_t sample = batch.samples[row % batch.share];
+  const auto sample = static_cast<uint32_t>(batch.samples[row % batch.share]);
+  const DropoutRun run{batch.key_of(row), sample, begin, end};
   if (values.order == DropoutOrder::kInOrder) {
-    draw_run(batch.key_of(row), sample, begin, end,
-             [&](const uint32_t* word, int64_t first, int64_t count) {
-               in_order_widest(word, in + first, out + first, count, batch.rule);
-             });
+    uint8_t* kept = batch.kept;
+    if (kept != nullptr) kept += row * kept_bytes(values.count) + begin / 8;
+    drop_in_order(run, in + begin, out + begin, kept, batch.rule);
     return;
   }
+  thread_local std::vector<uint32_t> words;
   words.resize(static_cast<size_t>(end - begin));
-  draw_run(batch.key_of(row), sample, begin, end,
-           [&](const uint32_t* word, int64_t first, int64_t count) {
-             std::copy_n(word, count, words.data() + (first - begin));
-           });
+  draw_run(run, [&](const uint32_t* word, int64_t first, int64_t count) {
+    std::copy_n(word, count, words.data() + (first - begin));
+  });
   const int64_t pixel = begin / values.channels;
   planes(words.data(), in + pixel, out + pixel, values.channels, values.pixels,
          (end - begin) / values.channels, batch.rule);
 }
 
-template <typename Value>
-void drop_values(const Batch<Value>& batch) {
-  const int64_t count = batch.values.count;
-  const int64_t piece = piece_of(batch);
-  const int64_t pieces = (count + piece - 1) / piece;
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::min(piece, count));
-  torch::stable::parallel_for(0, batch.values.rows * pieces, grain, [&](int64_t from, int64_t to) {
-    std::vector<uint32_t> words;
+// Threads over the pieces of all rows: `work` takes (row, begin, end) one after the other.
+template <typename Work>
+void over_pieces(const DropoutValues& values, int64_t piece, const Work& work) {
+  const int64_t pieces = (values.count + piece - 1) / piece;
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::min(piece, values.count));
+  torch::stable::parallel_for(0, values.rows * pieces, grain, [&](int64_t from, int64_t to) {
     for (int64_t job = from; job < to; ++job) {
       const int64_t begin = job % pieces * piece;
-      drop_piece(batch, job / pieces, begin, std::min(begin + piece, count), words);
+      work(job / pieces, begin, std::min(begin + piece, values.count));
     }
   });
 }
 
-// One sample: `factor` has a value for each channel.
 template <typename Value>
-void scale_maps(const Batch<Value>& batch, int64_t row, const Real<Value>* factor,
-                const uint32_t* word) {
+void drop_values(const Batch<Value>& batch) {
+  over_pieces(batch.values, piece_of(batch),
+              [&](int64_t row, int64_t begin, int64_t end) { drop_piece(batch, row, begin, end); });
+}
+
+// One sample, a plane for each channel or channels fastest; `words` are those of a run of pixels.
+template <typename Value>
+void scale_maps(const Batch<Value>& batch, int64_t row, const std::vector<uint32_t>& words,
+                std::vector<uint8_t>& kept) {
   const DropoutValues& values = batch.values;
   const Value* in = batch.in + row * values.count;
   Value* out = batch.out + row * values.count;
   if (values.order == DropoutOrder::kPlanarMaps) {
     for (int64_t i = 0; i < values.channels; ++i) {
-      by_one(in + i * values.pixels, out + i * values.pixels, values.pixels, factor[i]);
+      const auto factor = dropout_factor(words[i], batch.rule.limit, batch.rule.scale);
+      by_one(in + i * values.pixels, out + i * values.pixels, values.pixels, factor);
     }
     return;
   }
-  for (int64_t i = 0; i < values.count; i += values.channels) {
-    in_order_widest(word, in + i, out + i, values.channels, batch.rule);
+  const auto run = static_cast<int64_t>(words.size());
+  write_bits(words.data(), kept.data(), run, batch.rule.limit);
+  for (int64_t i = 0; i < values.count; i += run) {
+    drop_again(in + i, kept.data(), out + i, std::min(run, values.count - i), batch.rule.scale);
   }
 }
 
@@ -218,37 +136,90 @@ template <typename Value>
 void drop_maps(const Batch<Value>& batch) {
   const DropoutValues& values = batch.values;
   const int64_t grain = std::max<int64_t>(1, kGrain / values.count);
+  int64_t run = values.channels;
+  if (values.order == DropoutOrder::kInterleavedMaps) {
+    run *= std::min(values.pixels, std::max<int64_t>(1, kRun / values.channels));
+  }
   torch::stable::parallel_for(0, values.rows, grain, [&](int64_t from, int64_t to) {
-    std::vector<uint32_t> words(static_cast<size_t>(values.channels));
-    std::vector<Real<Value>> factor(words.size());
+    std::vector<uint32_t> words(static_cast<size_t>(run));
+    std::vector<uint8_t> kept(static_cast<size_t>(kept_bytes(run)));
     for (int64_t row = from; row < to; ++row) {
-      draw_run(batch.key_of(row), batch.samples[row % batch.share], 0, values.channels,
+      const auto sample = static_cast<uint32_t>(batch.samples[row % batch.share]);
+      draw_run({batch.key_of(row), sample, 0, values.channels},
                [&](const uint32_t* word, int64_t first, int64_t count) {
                  std::copy_n(word, count, words.data() + first);
                });
-      for (size_t i = 0; i < words.size(); ++i) {
-        factor[i] = dropout_factor(words[i], batch.rule.limit, batch.rule.scale);
+      for (int64_t i = values.channels; i < run; i += values.channels) {
+        std::copy_n(words.data(), values.channels, words.data() + i);
       }
-      scale_maps(batch, row, factor.data(), words.data());
+      scale_maps(batch, row, words, kept);
     }
   });
 }
 
 template <typename Value>
-void run_all(const DropoutValues& values, Tensor& out, const RandomKey& key, const Tensor& samples,
-             const DropoutRule& rule) {
-  Real<Value> scale = rule.scale;
-  if constexpr (std::is_same_v<Value, Bfloat16>) scale = to_float(to_bfloat16(rule.scale));
+Real<Value> scale_of(const DropoutRule& rule) {
+  if constexpr (std::is_same_v<Value, Bfloat16>) return to_float(to_bfloat16(rule.scale));
+  return rule.scale;
+}
+
+// What a call works on; `kept` may be nothing.
+struct Call {
+  const DropoutValues& values;
+  Tensor& out;
+  uint8_t* kept;
+  RandomKey key;
+  Tensor samples;
+  DropoutRule rule;
+};
+
+template <typename Value>
+void drop_all(const Call& call) {
+  const DropoutValues& values = call.values;
   const Batch<Value> batch{static_cast<const Value*>(values.tensor.const_data_ptr()),
-                           static_cast<Value*>(out.mutable_data_ptr()),
+                           static_cast<Value*>(call.out.mutable_data_ptr()),
+                           call.kept,
                            values,
-                           key,
-                           samples.const_data_ptr<int64_t>(),
-                           samples.size(0),
-                           {rule.limit, scale}};
+                           call.key,
+                           call.samples.const_data_ptr<int64_t>(),
+                           call.samples.size(0),
+                           {call.rule.limit, scale_of<Value>(call.rule)}};
   const bool maps =
       values.order == DropoutOrder::kInterleavedMaps || values.order == DropoutOrder::kPlanarMaps;
   maps ? drop_maps(batch) : drop_values(batch);
+}
+
+template <typename Value>
+void again_all(const DropoutValues& values, const Tensor& kept, Tensor& out, double p) {
+  const auto* in = static_cast<const Value*>(values.tensor.const_data_ptr());
+  auto* to = static_cast<Value*>(out.mutable_data_ptr());
+  const uint8_t* bits = kept.const_data_ptr<uint8_t>();
+  const Real<Value> scale = scale_of<Value>(dropout_rule(p));
+  over_pieces(values, kPiece, [&](int64_t row, int64_t begin, int64_t end) {
+    const int64_t at = row * values.count + begin;
+    drop_again(in + at, bits + row * kept_bytes(values.count) + begin / 8, to + at, end - begin,
+               scale);
+  });
+}
+
+// Calls `take` with a zero of the type of the values.
+template <typename Take>
+void with_type(const Tensor& values, const Take& take) {
+  if (values.scalar_type() == ScalarType::Float) {
+    take(float{});
+  } else if (values.scalar_type() == ScalarType::Double) {
+    take(double{});
+  } else {
+    take(Bfloat16{});
+  }
+}
+
+void drop_tensor(const DropoutValues& given, Tensor& out, uint8_t* kept, const Tensor& step,
+                 const Tensor& samples, int64_t seed, int64_t stream, double p) {
+  if (out.numel() == 0) return;
+  const RandomKey key = random_key(seed, stream, *step.const_data_ptr<int64_t>());
+  const Call call{given, out, kept, key, dense(samples), dropout_rule(p)};
+  with_type(out, [&](auto zero) { drop_all<decltype(zero)>(call); });
 }
 
 Tensor dropout_cpu(const Tensor& values, const Tensor& step, const Tensor& samples, int64_t seed,
@@ -256,17 +227,31 @@ Tensor dropout_cpu(const Tensor& values, const Tensor& step, const Tensor& sampl
   check_dropout(values, step, samples, stream, p, maps);
   const DropoutValues given = to_dropout_values(values, maps);
   Tensor out = torch::stable::empty_like(given.tensor);
+  drop_tensor(given, out, nullptr, step, samples, seed, stream, p);
+  return out;
+}
+
+std::tuple<Tensor, Tensor> dropout_kept_cpu(const Tensor& values, const Tensor& step,
+                                            const Tensor& samples, int64_t seed, int64_t stream,
+                                            double p) {
+  check_dropout(values, step, samples, stream, p, false);
+  const DropoutValues given = to_dropout_values(values, false);
+  check_in_order(given);
+  Tensor out = torch::stable::empty_like(given.tensor);
+  Tensor kept = new_dense<2>(values, {given.rows, kept_bytes(given.count)}, ScalarType::Byte);
+  drop_tensor(given, out, kept.mutable_data_ptr<uint8_t>(), step, samples, seed, stream, p);
+  return {out, kept};
+}
+
+Tensor dropout_again_cpu(const Tensor& values, const Tensor& kept, double p) {
+  check_dropout_values(values, p);
+  const DropoutValues given = to_dropout_values(values, false);
+  check_in_order(given);
+  check_kept(given, kept);
+  Tensor out = torch::stable::empty_like(given.tensor);
   if (out.numel() == 0) return out;
-  const RandomKey key = random_key(seed, stream, *step.const_data_ptr<int64_t>());
-  const Tensor places = dense(samples);
-  const DropoutRule rule = dropout_rule(p);
-  if (values.scalar_type() == ScalarType::Float) {
-    run_all<float>(given, out, key, places, rule);
-  } else if (values.scalar_type() == ScalarType::Double) {
-    run_all<double>(given, out, key, places, rule);
-  } else {
-    run_all<Bfloat16>(given, out, key, places, rule);
-  }
+  const Tensor bits = dense(kept);
+  with_type(out, [&](auto zero) { again_all<decltype(zero)>(given, bits, out, p); });
   return out;
 }
 
@@ -275,4 +260,6 @@ Tensor dropout_cpu(const Tensor& values, const Tensor& step, const Tensor& sampl
 
 STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
   library.impl("dropout", TORCH_BOX(&pokegan::dropout_cpu));
+  library.impl("dropout_kept", TORCH_BOX(&pokegan::dropout_kept_cpu));
+  library.impl("dropout_again", TORCH_BOX(&pokegan::dropout_again_cpu));
 }

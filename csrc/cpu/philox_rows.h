@@ -94,51 +94,66 @@ __attribute__((target("avx2"))) inline void draw_row_avx2(const RandomKey& key, 
   }
 }
 
-// The forms with a mask of ones, because GCC 12 warns of its own header in those without.
+// A row's words as eight lanes of 64 bits: `word[i][j]` has word j of the blocks 8 i to 8 i + 7, in
+// the low halves; the high halves are anything. Four chains of products at once, for one alone
+// waits for itself. The forms with a mask of ones, because GCC 12 warns of its own header in those
+// without.
+__attribute__((target("avx512f"), always_inline)) inline void draw_lanes_of_row(
+    const RowStart& start, uint32_t block, __m512i (&word)[kRowBlocks / 8][4]) {
+  constexpr __mmask8 kAll = 0xFF;
+  constexpr int kXor = 0x96;  // of three
+  const __m512i multiplier0 = _mm512_set1_epi64(kPhiloxMultiplier0);
+  const __m512i multiplier1 = _mm512_set1_epi64(kPhiloxMultiplier1);
+  __m512i blocks =
+      _mm512_add_epi32(_mm512_set1_epi64(block), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+#pragma GCC unroll 4
+  for (auto& lane : word) {
+    const __m512i of_block = _mm512_maskz_mul_epu32(kAll, blocks, multiplier0);
+    blocks = _mm512_add_epi32(blocks, _mm512_set1_epi64(8));
+    lane[2] = _mm512_xor_si512(_mm512_maskz_srli_epi64(kAll, of_block, 32),
+                               _mm512_set1_epi64(start.with_high));
+    lane[1] = _mm512_maskz_mul_epu32(kAll, lane[2], multiplier1);
+    lane[0] = _mm512_xor_si512(_mm512_maskz_srli_epi64(kAll, lane[1], 32),
+                               _mm512_set1_epi64(start.word0));
+    lane[2] = _mm512_xor_si512(of_block, _mm512_set1_epi64(start.word2));
+    lane[3] = _mm512_set1_epi64(start.word3);
+  }
+#pragma GCC unroll 8
+  for (int round = 0; round < kPhiloxRounds - 2; ++round) {
+    const __m512i key0 = _mm512_set1_epi64(start.key[0][round]);
+    const __m512i key1 = _mm512_set1_epi64(start.key[1][round]);
+#pragma GCC unroll 4
+    for (auto& lane : word) {
+      const __m512i product0 = _mm512_maskz_mul_epu32(kAll, lane[0], multiplier0);
+      const __m512i product1 = _mm512_maskz_mul_epu32(kAll, lane[2], multiplier1);
+      lane[0] = _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), lane[1],
+                                          key0, kXor);
+      lane[1] = product1;
+      lane[2] = _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), lane[3],
+                                          key1, kXor);
+      lane[3] = product0;
+    }
+  }
+}
+
 __attribute__((target("avx512f"))) inline void draw_row_avx512(const RandomKey& key,
                                                                uint32_t sample, uint32_t block,
                                                                uint32_t* word) {
   constexpr __mmask8 kAll = 0xFF;
-  constexpr int kXor = 0x96;  // of three
   const RowStart start = row_start(key, sample);
-  const __m512i multiplier0 = _mm512_set1_epi64(kPhiloxMultiplier0);
-  const __m512i multiplier1 = _mm512_set1_epi64(kPhiloxMultiplier1);
   const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
   const __m512i second = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-  __m512i keys[2][kPhiloxRounds - 2];
-  for (int round = 0; round < kPhiloxRounds - 2; ++round) {
-    keys[0][round] = _mm512_set1_epi64(start.key[0][round]);
-    keys[1][round] = _mm512_set1_epi64(start.key[1][round]);
-  }
-  __m512i blocks =
-      _mm512_add_epi32(_mm512_set1_epi64(block), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
-  for (int i = 0; i < kRowBlocks; i += 8) {
-    const __m512i of_block = _mm512_maskz_mul_epu32(kAll, blocks, multiplier0);
-    blocks = _mm512_add_epi32(blocks, _mm512_set1_epi64(8));
-    __m512i word2 = _mm512_xor_si512(_mm512_maskz_srli_epi64(kAll, of_block, 32),
-                                     _mm512_set1_epi64(start.with_high));
-    __m512i word1 = _mm512_maskz_mul_epu32(kAll, word2, multiplier1);
-    __m512i word0 =
-        _mm512_xor_si512(_mm512_maskz_srli_epi64(kAll, word1, 32), _mm512_set1_epi64(start.word0));
-    word2 = _mm512_xor_si512(of_block, _mm512_set1_epi64(start.word2));
-    __m512i word3 = _mm512_set1_epi64(start.word3);
-#pragma GCC unroll 8
-    for (int round = 0; round < kPhiloxRounds - 2; ++round) {
-      const __m512i product0 = _mm512_maskz_mul_epu32(kAll, word0, multiplier0);
-      const __m512i product1 = _mm512_maskz_mul_epu32(kAll, word2, multiplier1);
-      word0 = _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), word1,
-                                        keys[0][round], kXor);
-      word1 = product1;
-      word2 = _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), word3,
-                                        keys[1][round], kXor);
-      word3 = product0;
-    }
+  __m512i lanes[kRowBlocks / 8][4];
+  draw_lanes_of_row(start, block, lanes);
+#pragma GCC unroll 4
+  for (const auto& lane : lanes) {
     const __m512i low =
-        _mm512_mask_blend_epi32(0xAAAA, word0, _mm512_maskz_slli_epi64(kAll, word1, 32));
+        _mm512_mask_blend_epi32(0xAAAA, lane[0], _mm512_maskz_slli_epi64(kAll, lane[1], 32));
     const __m512i high =
-        _mm512_mask_blend_epi32(0xAAAA, word2, _mm512_maskz_slli_epi64(kAll, word3, 32));
-    _mm512_storeu_si512(word + 4 * i, _mm512_permutex2var_epi64(low, first, high));
-    _mm512_storeu_si512(word + 4 * i + 16, _mm512_permutex2var_epi64(low, second, high));
+        _mm512_mask_blend_epi32(0xAAAA, lane[2], _mm512_maskz_slli_epi64(kAll, lane[3], 32));
+    _mm512_storeu_si512(word, _mm512_permutex2var_epi64(low, first, high));
+    _mm512_storeu_si512(word + 16, _mm512_permutex2var_epi64(low, second, high));
+    word += 32;
   }
 }
 

@@ -6,8 +6,13 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__)
-// One binary for every x86-64: the loader picks the widest variant that the processor has.
-#define POKEGAN_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+// One binary for every x86-64: the loader picks the widest variant that the processor has. A
+// level, because the name of a processor would leave out those that came after it.
+#if __GNUC__ >= 12
+#define POKEGAN_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define POKEGAN_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define POKEGAN_CLONES
 #endif
@@ -44,5 +49,11 @@ POKEGAN_INLINE Bfloat16 to_bfloat16_finite(float value) {
 POKEGAN_INLINE Bfloat16 to_bfloat16(float value) {
   return value != value ? Bfloat16{0x7FC0U} : to_bfloat16_finite(value);
 }
+
+// Values of any of the dtypes, for arithmetic in float.
+POKEGAN_INLINE float read(float value) { return value; }
+POKEGAN_INLINE float read(Bfloat16 value) { return to_float(value); }
+POKEGAN_INLINE void write(float* at, float value) { *at = value; }
+POKEGAN_INLINE void write(Bfloat16* at, float value) { *at = to_bfloat16(value); }
 
 }  // namespace pokegan

@@ -1,4 +1,5 @@
 // Random fills on CUDA: a thread makes one block of four words of one sample.
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
@@ -20,7 +21,7 @@ struct Place {
 
 struct AsWords {
   using Value = int64_t;
-  static __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) {
+  __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) value[i] = words.word[i];
   }
@@ -28,7 +29,7 @@ struct AsWords {
 
 struct AsUniform {
   using Value = float;
-  static __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) {
+  __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) value[i] = uniform_from(words.word[i]);
   }
@@ -36,26 +37,34 @@ struct AsUniform {
 
 struct AsSymmetric {
   using Value = float;
-  static __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) {
+  __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) value[i] = symmetric_from(words.word[i]);
   }
 };
 
+__device__ __forceinline__ void store(float* at, float value) { *at = value; }
+__device__ __forceinline__ void store(__nv_bfloat16* at, float value) {
+  *at = __float2bfloat16_rn(value);
+}
+
+template <typename Stored>
 struct AsNormal {
-  using Value = float;
-  static __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) {
+  using Value = Stored;
+  NormalScale scale;
+  __device__ __forceinline__ void convert(const Words4& words, Value (&value)[4]) const {
 #pragma unroll
     for (int i = 0; i < 4; i += 2) {
       const NormalPair pair = box_muller(words.word[i], words.word[i + 1]);
-      value[i] = pair.first;
-      value[i + 1] = pair.second;
+      store(value + i, scale.of(pair.first));
+      store(value + i + 1, scale.of(pair.second));
     }
   }
 };
 
 template <typename As>
-__global__ void fill_kernel(Place place, int64_t rows, int64_t count, typename As::Value* out) {
+__global__ void fill_kernel(As as, Place place, int64_t rows, int64_t count,
+                            typename As::Value* out) {
   const int64_t blocks = (count + 3) / 4;
   const int64_t jobs = rows * blocks;
   const RandomKey key = random_key(place.seed, place.stream, *place.step);
@@ -67,7 +76,7 @@ __global__ void fill_kernel(Place place, int64_t rows, int64_t count, typename A
     const Words4 words = random_words(key, static_cast<uint32_t>(place.samples[row]),
                                       static_cast<uint32_t>(first / 4));
     typename As::Value value[4];
-    As::convert(words, value);
+    as.convert(words, value);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (first + i < count) out[row * count + first + i] = value[i];
@@ -76,9 +85,8 @@ __global__ void fill_kernel(Place place, int64_t rows, int64_t count, typename A
 }
 
 template <typename As>
-Tensor fill(const char* op, int64_t seed, int64_t stream, const Tensor& step, const Tensor& samples,
+Tensor fill(const As& as, int64_t seed, int64_t stream, const Tensor& step, const Tensor& samples,
             int64_t count, ScalarType dtype) {
-  check_fill(op, step, samples, count);
   const torch::stable::accelerator::DeviceGuard guard(samples.get_device_index());
   const Tensor places = dense(samples);
   const int64_t rows = places.size(0);
@@ -91,25 +99,34 @@ Tensor fill(const char* op, int64_t seed, int64_t stream, const Tensor& step, co
   const auto grid = static_cast<unsigned>(wanted < 65535 ? wanted : 65535);
   const Place place{seed, stream, step.const_data_ptr<int64_t>(), places.const_data_ptr<int64_t>()};
   fill_kernel<As><<<grid, kThreads, 0, static_cast<cudaStream_t>(queue)>>>(
-      place, rows, count, out.mutable_data_ptr<typename As::Value>());
+      as, place, rows, count, static_cast<typename As::Value*>(out.mutable_data_ptr()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return out;
 }
 
 Tensor random_words_cuda(int64_t seed, int64_t stream, const Tensor& step, const Tensor& samples,
                          int64_t count) {
-  return fill<AsWords>("random_words", seed, stream, step, samples, count, ScalarType::Long);
+  check_fill("random_words", step, samples, count);
+  return fill(AsWords{}, seed, stream, step, samples, count, ScalarType::Long);
 }
 
 Tensor random_uniform_cuda(int64_t seed, int64_t stream, const Tensor& step, const Tensor& samples,
                            int64_t count, bool symmetric) {
-  const auto fill_as = symmetric ? &fill<AsSymmetric> : &fill<AsUniform>;
-  return fill_as("random_uniform", seed, stream, step, samples, count, ScalarType::Float);
+  check_fill("random_uniform", step, samples, count);
+  if (symmetric) {
+    return fill(AsSymmetric{}, seed, stream, step, samples, count, ScalarType::Float);
+  }
+  return fill(AsUniform{}, seed, stream, step, samples, count, ScalarType::Float);
 }
 
 Tensor random_normal_cuda(int64_t seed, int64_t stream, const Tensor& step, const Tensor& samples,
-                          int64_t count) {
-  return fill<AsNormal>("random_normal", seed, stream, step, samples, count, ScalarType::Float);
+                          int64_t count, double mean, double deviation, ScalarType dtype) {
+  check_normal(step, samples, count, mean, deviation, dtype);
+  const NormalScale scale{static_cast<float>(mean), static_cast<float>(deviation)};
+  if (dtype == ScalarType::Float) {
+    return fill(AsNormal<float>{scale}, seed, stream, step, samples, count, dtype);
+  }
+  return fill(AsNormal<__nv_bfloat16>{scale}, seed, stream, step, samples, count, dtype);
 }
 
 }  // namespace

@@ -31,9 +31,18 @@ from pokegan.ops.batch_norm_act import (
     batch_norm_act_sums_reference,
     batch_norm_moments,
     batch_norm_moments_reference,
+    batch_norm_track_,
 )
 from pokegan.ops.diff_augment import diff_augment, diff_augment_reference
 from pokegan.ops.dropout import dropout, dropout_reference
+from pokegan.ops.maps import (
+    mix_colours,
+    mix_colours_reference,
+    shuffle_cat,
+    shuffle_cat_reference,
+    upsample_cat,
+    upsample_cat_reference,
+)
 from pokegan.ops.soft_labels import (
     label_targets,
     label_targets_reference,
@@ -88,6 +97,9 @@ def check_random(device: str) -> None:
     ):
         arguments = (5, random.Stream.LATENT, step, samples, 9)
         assert torch.equal(ours(*arguments), reference(*arguments))
+    for dtype in (torch.float32, torch.bfloat16):
+        arguments = (5, random.Stream.LATENT, step, samples, 150, 1.0, 0.3, dtype)
+        assert torch.equal(random.normal(*arguments), random.normal_reference(*arguments))
 
 
 def check_soft_labels(device: str) -> None:
@@ -169,6 +181,10 @@ def check_batch_norm_act(device: str) -> None:
         expected = reference(*arguments, *numbers)
         for units in (0, 1):
             torch.testing.assert_close(ours(*arguments, *numbers, units), expected)
+    mean, variance = torch.zeros(19), torch.ones(19)
+    batch_norm_track_(mean, variance, moments, 0.25, 30)
+    torch.testing.assert_close(mean, 0.25 * moments[0])
+    torch.testing.assert_close(variance, 0.75 + 0.25 * moments[1] * 30 / 29)
 
 
 def check_activation(device: str) -> None:
@@ -182,12 +198,40 @@ def check_activation(device: str) -> None:
         assert torch.equal(torch.ops.pokegan.activate_backward(x, y, 0.2, units), y)
 
 
+def check_tanh(device: str) -> None:
+    x = torch.randn(2, 5, 3, device=device).bfloat16()
+    torch.testing.assert_close(torch.ops.pokegan.tanh(x), torch.tanh(x))
+
+
+def check_maps(device: str) -> None:
+    maps = torch.randn(2, 16, 3, 5, device=device).contiguous(memory_format=torch.channels_last)
+    cases = (
+        (lambda *both: shuffle_cat(*both, 1, 2), shuffle_cat_reference, (2, 8), (1, 2)),
+        (upsample_cat, upsample_cat_reference, (2, 3, 6, 10), ()),
+        (mix_colours, mix_colours_reference, (2, 3, 16), ()),
+    )
+    for ours, reference, shape, more in cases:
+        other = torch.randn(shape, device=device)
+        outcomes = []
+        for function, rest in ((ours, ()), (reference, more)):
+            leaves = [one.clone().requires_grad_() for one in (maps, other)]
+            out = function(*leaves, *rest)
+            outcomes.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
+        for one, two in zip(*outcomes, strict=True):
+            torch.testing.assert_close(one, two)
+
+
 CHECKS = {
     "activate_": check_activation,
+    "tanh": check_tanh,
+    "shuffle_cat": check_maps,
+    "upsample_cat": check_maps,
+    "mix_colours": check_maps,
     "batch_gather": check_batch_gather,
     "batch_norm_act": check_batch_norm_act,
     "batch_norm_act_sums": check_batch_norm_act,
     "batch_norm_moments": check_batch_norm_act,
+    "batch_norm_track_": check_batch_norm_act,
     "conv2d_bf16": check_conv,
     "conv2d_split": check_conv,
     "conv2d_weight_bf16": check_conv,
@@ -197,6 +241,8 @@ CHECKS = {
     "conv_units": check_conv,
     "diff_augment": check_diff_augment,
     "dropout": check_dropout,
+    "dropout_again": check_dropout,
+    "dropout_kept": check_dropout,
     "random_words": check_random,
     "random_uniform": check_random,
     "random_normal": check_random,

@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d, Sequential
 from pokegan.networks.convolution import Conv2d
 from pokegan.networks.layers import ladder
+from pokegan.networks.maps import MixColours, ShuffleCat, UpsampleCat
 from pokegan.networks.noise import GaussianNoise, MultiplicativeNoise
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -69,17 +69,16 @@ class AEGANGenerator(nn.Module):
             for depth, (inputs, outputs) in enumerate(itertools.pairwise(steps))
         )
         self.colour = Conv2d(steps[-1], colours, 5, padding=2)
+        self.mix = MixColours()
 
     def forward(self, latents: Tensor) -> Tensor:
         """[N, latent_size] to [N, 3, size, size], convex mixtures of colours in [-1, 1]."""
         features = self.pyramid(latents)
         maps = self.seed(features).view(-1, *self.seed_shape).permute(0, 3, 1, 2)
         for depth, block in enumerate(self.blocks):
-            if depth:
-                everywhere = features[:, :, None, None].expand(-1, -1, *maps.shape[2:])
-                maps = torch.cat((maps, everywhere), 1)
-            maps = block(_pixel_shuffle(maps))
-        return _mix(self.colour(maps), self.palettes(features))
+            maps = block((maps, features if depth else features[:, :0]))
+        pictures: Tensor = self.mix((self.colour(maps), self.palettes(features)))
+        return pictures
 
 
 class AEGANEncoder(nn.Module):
@@ -117,6 +116,7 @@ class AEGANEncoder(nn.Module):
             for inputs, wider in itertools.pairwise((3, *steps))
         )
         self.reduce = _convolution(steps[-1], steps[-2])
+        self.join = UpsampleCat()
         self.up = nn.ModuleList(
             _convolution(skip + below, narrower)
             for skip, below, narrower in reversed(list(zip(skips, ascending, outputs, strict=True)))
@@ -140,8 +140,7 @@ class AEGANEncoder(nn.Module):
         bottom = skips.pop()
         maps = self.reduce(bottom)
         for layer in self.up:
-            maps = F.interpolate(maps, scale_factor=2.0, mode="nearest")
-            maps = layer(torch.cat((maps, skips.pop()), 1))
+            maps = layer(self.join((maps, skips.pop())))
         maps = self.down_again(torch.cat((maps, pictures), 1))
         latents: Tensor = self.head(torch.cat((bottom, maps), 1))
         return latents
@@ -248,27 +247,10 @@ class _Palettes(nn.Module):
         return palettes.view(-1, 3, self.colours)
 
 
-def _mix(scores: Tensor, palettes: Tensor) -> Tensor:
-    """Mix colours by the softmax of their scores: [N, K, H, W], [N, 3, K] to [N, 3, H, W].
-
-    One softmax over the fastest dimension and one batched product; the result is channels_last.
-    """
-    shares = scores.permute(0, 2, 3, 1).softmax(-1)  # [N, H, W, K]
-    mixed = shares.flatten(1, 2).matmul(palettes.mT)  # [N, H W, 3]
-    return mixed.view(*shares.shape[:3], 3).permute(0, 3, 1, 2)
-
-
-def _pixel_shuffle(maps: Tensor) -> Tensor:
-    """[N, 4 C, H, W] to [N, C, 2 H, 2 W] as `F.pixel_shuffle`, but always channels_last."""
-    n, channels, height, width = maps.shape
-    parts = maps.view(n, channels // 4, 2, 2, height, width).permute(0, 4, 2, 5, 3, 1)
-    return parts.reshape(n, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
-
-
 def _generator_block(shuffled: int, outputs: int, kernel: int) -> Sequential:
-    """What follows the shuffle of `shuffled` maps; an even kernel reaches one px further down."""
+    """Shuffle `shuffled` maps and what follows; an even kernel reaches one px further down."""
     return Sequential(
-        nn.ZeroPad2d((1, kernel - 2, 1, kernel - 2)),
+        ShuffleCat(1, kernel - 2),
         Conv2d(shuffled // 4, outputs, kernel),
         BatchNorm2d(outputs),
         nn.LeakyReLU(SLOPE, inplace=True),

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pokegan.ops import second_order
 from pokegan.ops.activation import activate_, can_activate
 from pokegan.ops.batch_norm_act import (
     batch_norm_act,
     batch_norm_act_backward,
     batch_norm_act_sums,
     batch_norm_moments,
+    batch_norm_track_,
     by_channel,
     can_fuse,
+    channels_last,
     through_activation,
 )
 from pokegan.peers import Peers, total
@@ -44,26 +47,24 @@ class _SharedBatchNorm(_BatchNorm):
         out: Tensor
         if fused:
             out, moments = _Fused.apply(*parameters, slope, self.peers)
-            mean, variance = moments.unbind()
         else:
             normalised, mean, variance = _Normalise.apply(*parameters, self.peers)
             out = _followed(normalised, activation)
-        self._track(mean, variance, ranks * input.numel() // input.shape[1])
+            moments = torch.stack((mean, variance))
+        self._track(moments, ranks * input.numel() // input.shape[1])
         return out
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics, as PyTorch does: the variance without its bias."""
+    def _track(self, moments: Tensor, count: int) -> None:
+        """Move the running statistics, as PyTorch does, to the moments of `count` values."""
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        unbiased = variance * (count / max(count - 1, 1))
         # By `data`, as PyTorch's kernels do: autograd minds no change of what an earlier call
         # of the same norm, computed by PyTorch, has kept.
-        self.running_mean.data.lerp_(mean.to(self.running_mean), weight)
-        self.running_var.data.lerp_(unbiased.to(self.running_var), weight)
+        batch_norm_track_(self.running_mean.data, self.running_var.data, moments, weight, count)
 
 
 class Sequential(nn.Sequential):
@@ -82,7 +83,7 @@ class Sequential(nn.Sequential):
             if isinstance(module, _SharedBatchNorm) and _slope(behind) not in (None, 1.0):
                 input = module(input, behind)
                 place += 2
-            elif isinstance(module, _ACTIVATIONS) and module.inplace and module.training:
+            elif isinstance(module, _ACTIVATIONS) and module.training:
                 input = _activated(input, module)
                 place += 1
             else:
@@ -119,9 +120,11 @@ def batch_norms(network: nn.Module) -> Iterator[_SharedBatchNorm]:
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 
 
-def _activated(values: Tensor, activation: nn.Module) -> Tensor:
+def _activated(values: Tensor, activation: nn.ReLU | nn.LeakyReLU) -> Tensor:
     slope = _slope(activation)
-    if slope is None or not can_activate(values):
+    if slope is not None and second_order.inside():
+        return second_order.piecewise_linear(values, slope, activation.inplace)
+    if slope is None or not activation.inplace or not can_activate(values):
         return _followed(values, activation)
     return activate_(values, slope)
 
@@ -178,6 +181,7 @@ class _Fused(torch.autograd.Function):
             grads = _differentiable(gradient, input, weight, bias, ctx.eps, ctx.slope, peers)
         else:
             numbers = (moments, weight, bias)
+            gradient = channels_last(gradient)  # once for both passes
             sums = batch_norm_act_sums(gradient, input, *numbers, ctx.eps, ctx.slope)
             to_input = None
             if ctx.needs_input_grad[0]:

@@ -1,4 +1,4 @@
-"""PyTorch's convolutions, computed by `pokegan.ops.conv2d` and `conv_transpose2d`.
+"""PyTorch's convolutions and tanh, computed by `pokegan.ops`.
 
 Parameters, state dicts and results are those of `torch.nn`; only who computes them may differ.
 """
@@ -6,6 +6,7 @@ Parameters, state dicts and results are those of `torch.nn`; only who computes t
 from torch import Tensor, nn
 
 from pokegan.ops import conv2d, conv_transpose2d
+from pokegan.ops.activation import tanh
 
 
 class Conv2d(nn.Conv2d):
@@ -29,6 +30,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return conv_transpose2d(
             input, self.weight, self.bias, self.stride[0], int(self.padding[0]), (down, right)
         )
+
+
+class Tanh(nn.Tanh):
+    """`torch.nn.Tanh`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Of any shape, to the same."""
+        return tanh(input)
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:

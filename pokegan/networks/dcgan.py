@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pokegan.networks.attention import SelfAttention, attention_depth
 from pokegan.networks.batch_norm import Sequential
-from pokegan.networks.convolution import Conv2d, ConvTranspose2d
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d, Tanh
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
 from pokegan.networks.noise import Dropout2d
@@ -91,7 +91,7 @@ class DCGANGenerator(nn.Module):
             layers.append(_double(steps[-1], 3, kernel, bias))
         else:
             layers.append(ConvTranspose2d(steps[-1], 3, 3, 1, 1, bias=bias))
-        self.layers = Sequential(*layers, nn.Tanh())
+        self.layers = Sequential(*layers, Tanh())
         if norm == "spectral":
             spectral_norm_(self)
 

@@ -47,10 +47,16 @@ class CountedNoise:
         step, samples, streams = self._draw(values.shape[0])
         return dropout(values, p, self.seed, streams.start, step, samples, maps=maps)
 
-    def normal(self, batch: int, count: int) -> Tensor:
-        """Return [batch, count] float32 of N(0, 1); `batch` is a multiple of the step's samples."""
+    def normal(self, batch: int, count: int, mean: float, std: float, dtype: torch.dtype) -> Tensor:
+        """Return [batch, count] of N(mean, std^2), float32 or bfloat16.
+
+        `batch` is a multiple of the step's samples.
+        """
         step, samples, streams = self._draw(batch)
-        parts = [random.normal(self.seed, stream, step, samples, count) for stream in streams]
+        parts = [
+            random.normal(self.seed, stream, step, samples, count, mean, std, dtype)
+            for stream in streams
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def pass_over(self, batch: int) -> None:
@@ -81,11 +87,14 @@ class _Noise(nn.Module):
         """Return how much noise there is in training."""
         raise NotImplementedError
 
-    def _normal(self, like: Tensor) -> Tensor:
-        """Return N(0, 1) of the shape of `like`, float32, which the caller may change."""
+    def _normal(self, like: Tensor, mean: float, std: float) -> Tensor:
+        """Return N(mean, std^2) of the shape and dtype of `like`, drawn in float32."""
         if self.counted is None:
-            return torch.randn_like(like, dtype=torch.float32)
-        return _shaped(self.counted.normal(like.shape[0], like[0].numel()), like)
+            drawn = torch.randn_like(like, dtype=torch.float32).mul_(std)
+            return (drawn.add_(mean) if mean else drawn).to(like.dtype)
+        dtype = like.dtype if like.dtype == torch.bfloat16 else torch.float32
+        drawn = self.counted.normal(like.shape[0], like[0].numel(), mean, std, dtype)
+        return _shaped(drawn, like).to(like.dtype)
 
 
 class Dropout(_Noise):
@@ -148,7 +157,7 @@ class GaussianNoise(_Noise):
         """[N, ...] to the same."""
         if not self.training or self.sigma == 0:
             return values
-        return values + self._normal(values).mul_(self.sigma).to(values.dtype)
+        return values + self._normal(values, 0, self.sigma)
 
     def extra_repr(self) -> str:
         """Return what `print` shows."""
@@ -162,7 +171,7 @@ class MultiplicativeNoise(GaussianNoise):
         """[N, ...] to the same."""
         if not self.training or self.sigma == 0:
             return values
-        return values * self._normal(values).mul_(self.sigma).add_(1).to(values.dtype)
+        return values * self._normal(values, 1, self.sigma)
 
 
 def attach(network: nn.Module, counted: CountedNoise | None) -> int:

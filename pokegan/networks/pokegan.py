@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pokegan.errors import ConfigError
 from pokegan.networks.batch_norm import Sequential
-from pokegan.networks.convolution import Conv2d, ConvTranspose2d
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d, Tanh
 from pokegan.networks.layers import activation_layer, ladder, norm_layer
 from pokegan.networks.noise import Dropout
 from pokegan.networks.progressive import Growable, MapFade, PictureFade
@@ -71,7 +71,7 @@ class PokeganGenerator(Growable):
             )
             for inputs, outputs in itertools.pairwise(steps)
         )
-        self.last = nn.Sequential(_double(steps[-1], 3, kernel, bias), nn.Tanh())
+        self.last = nn.Sequential(_double(steps[-1], 3, kernel, bias), Tanh())
         if norm == "spectral":
             spectral_norm_(self)
 
@@ -95,7 +95,7 @@ class PokeganGenerator(Growable):
 
     def _new_fade(self) -> PictureFade:
         kernel, bias, norm = self._last
-        layer = nn.Sequential(_double(self._before_last[0], 3, kernel, bias), nn.Tanh())
+        layer = nn.Sequential(_double(self._before_last[0], 3, kernel, bias), Tanh())
         fade = PictureFade(layer)
         if norm == "spectral":
             spectral_norm_(fade)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pokegan.errors import ConfigError
 from pokegan.networks.attention import SelfAttention, attention_depth
 from pokegan.networks.batch_norm import Sequential
-from pokegan.networks.convolution import Conv2d
+from pokegan.networks.convolution import Conv2d, Tanh
 from pokegan.networks.discriminator import Discriminator
 from pokegan.networks.layers import activation_layer, ladder, norm_layer, one_of
 from pokegan.networks.noise import Dropout2d
@@ -70,7 +70,7 @@ class ResNetGenerator(nn.Module):
         layers += [
             *_in_front(norm, activation, slope, steps[-1]),
             Conv2d(steps[-1], 3, 3, 1, 1, bias=bias),
-            nn.Tanh(),
+            Tanh(),
         ]
         self.layers = Sequential(*layers)
         if norm == "spectral":

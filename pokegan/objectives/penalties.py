@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pokegan.errors import ConfigError
 from pokegan.ops.random import Stream, uniform
+from pokegan.ops.second_order import gradients_by_input
 
 Critic = Callable[[Tensor], Tensor]
 FeatureCritic = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -209,7 +210,8 @@ def _gradients_outside(critic: Critic, pictures: Tensor) -> Tensor:
 
 
 def _gradients_at(critic: Critic, points: Tensor) -> Tensor:
-    (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
+    with gradients_by_input():
+        (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     return gradients.flatten(1)
 
 

@@ -1,7 +1,7 @@
-"""A (leaky) ReLU in place, and its gradient, at the speed of memory in bfloat16.
+"""A (leaky) ReLU in place and tanh, with their gradients, at the speed of memory in bfloat16.
 
-The results are PyTorch's to the bit, but that denormal numbers become 0. An activation is its slope
-below 0, as in `batch_norm_act.py`.
+The results of a ReLU are PyTorch's to the bit, but that denormal numbers become 0. Such an
+activation is its slope below 0, as in `batch_norm_act.py`.
 """
 
 from typing import Any
@@ -14,9 +14,9 @@ from pokegan.ops.batch_norm_act import (
     channels_last,
     empty_rows,
     is_channels_last,
-    through_activation,
 )
 from pokegan.ops.extension import status
+from pokegan.ops.second_order import through_slope
 
 _USE = status()  # fixed for the process, so a compiled function sees a constant
 
@@ -55,6 +55,30 @@ def activate_(input: Tensor, slope: float) -> Tensor:
     return out
 
 
+def tanh(input: Tensor) -> Tensor:
+    """Return the hyperbolic tangent, as `torch.tanh` does.
+
+    Dense bfloat16 on the CPU goes to our kernel, which computes in float32, to 2^-18 of the value,
+    and rounds once; everything else, and what `torch.compile` sees, to PyTorch.
+
+    Args:
+        input: of any shape and floating dtype.
+
+    Returns:
+        Like `input`; differentiable any number of times.
+    """
+    if (
+        _USE.cpu
+        and input.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and input.dtype == torch.bfloat16
+        and (input.is_contiguous() or (input.dim() == 4 and is_channels_last(input)))
+    ):
+        out: Tensor = torch.ops.pokegan.tanh(input)
+        return out
+    return torch.tanh(input)
+
+
 class _Activate(torch.autograd.Function):
     """The result has the sign of the input, so it tells the slope."""
 
@@ -70,7 +94,7 @@ class _Activate(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (result,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            return through_activation(gradient, result.detach(), ctx.slope), None
+            return through_slope(gradient, result.detach(), ctx.slope), None
         to_input: Tensor = torch.ops.pokegan.activate_backward(
             channels_last(gradient), result, ctx.slope
         )
@@ -86,3 +110,17 @@ if _USE.cpu:
     @torch.library.register_fake("pokegan::activate_backward")  # type: ignore[untyped-decorator]  # torch's
     def _fake_backward(gradient: Tensor, result: Tensor, slope: float, units: int = 0) -> Tensor:
         return empty_rows(result)
+
+    @torch.library.register_fake("pokegan::tanh")  # type: ignore[untyped-decorator]  # torch's
+    def _fake_tanh(input: Tensor) -> Tensor:
+        return torch.empty_like(input)
+
+    def _setup_tanh(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    def _tanh_backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        to_input: Tensor = torch.ops.aten.tanh_backward(gradient, result)
+        return to_input
+
+    torch.library.register_autograd("pokegan::tanh", _tanh_backward, setup_context=_setup_tanh)

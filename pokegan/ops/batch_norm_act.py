@@ -148,6 +148,27 @@ def batch_norm_act_backward(
     return out
 
 
+def batch_norm_track_(
+    mean: Tensor, variance: Tensor, moments: Tensor, weight: float | Tensor, count: int
+) -> None:
+    """Move running statistics towards `moments`, in place, as PyTorch's batch norm does.
+
+    Args:
+        mean: [C] float32.
+        variance: [C] float32.
+        moments: [2, C], means and variances of `count` values a channel.
+        weight: how far, 1 to the end (PyTorch's momentum); a scalar tensor is not waited for.
+        count: the variance is multiplied by count / (count - 1), which takes its bias away.
+    """
+    alike = mean.dtype == variance.dtype == moments.dtype == torch.float32
+    traced = torch.compiler.is_compiling() or isinstance(weight, Tensor)
+    if alike and not traced and _is_compiled(mean):
+        torch.ops.pokegan.batch_norm_track_(mean, variance, moments, weight, count)
+        return
+    mean.lerp_(moments[0].to(mean), weight)
+    variance.lerp_((moments[1] * (count / max(count - 1, 1))).to(variance), weight)
+
+
 def batch_norm_moments_reference(input: Tensor) -> Tensor:
     """Do what `batch_norm_moments` does, in plain PyTorch; float64 stays."""
     variance, mean = torch.var_mean(_wide(input), _over(input), correction=0)

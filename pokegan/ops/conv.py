@@ -20,13 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pokegan.ops import conv_gradients
-from pokegan.ops.conv_gradients import channels_last
+from pokegan.ops.conv_gradients import Convolution, Family, channels_last
 from pokegan.ops.extension import status
 
 _USE = status()  # fixed for the process, so a compiled function sees a constant
 _UNITS = ("none", "AVX512-BF16", "AMX")
 MAX_KERNEL = 16
 PARTS = 2  # of a split float32
+BF16, SPLIT = Family("bf16"), Family("split")
 
 
 def _widest() -> int:
@@ -68,10 +69,7 @@ def conv2d_bf16(
     """
     if not _is_compiled(input):
         return _reference(F.conv2d, input, weight, bias, stride, padding)
-    out: Tensor = torch.ops.pokegan.conv2d_bf16(
-        channels_last(input), channels_last(weight), bias, stride, padding, units
-    )
-    return out
+    return _run(BF16, False, input, weight, bias, (stride, padding, units))
 
 
 def conv_transpose2d_bf16(
@@ -102,16 +100,7 @@ def conv_transpose2d_bf16(
     """
     if not _is_compiled(input):
         return _reference(F.conv_transpose2d, input, weight, bias, stride, padding, output_padding)
-    out: Tensor = torch.ops.pokegan.conv_transpose2d_bf16(
-        channels_last(input),
-        channels_last(weight),
-        bias,
-        stride,
-        padding,
-        list(output_padding),
-        units,
-    )
-    return out
+    return _run(BF16, True, input, weight, bias, (stride, padding, list(output_padding), units))
 
 
 def conv2d_split(
@@ -142,10 +131,7 @@ def conv2d_split(
     """
     if not _is_compiled(input):
         return _wide_reference(F.conv2d, input, weight, bias, stride, padding)
-    out: Tensor = torch.ops.pokegan.conv2d_split(
-        channels_last(input), channels_last(weight), bias, stride, padding, parts, units
-    )
-    return out
+    return _run(SPLIT, False, input, weight, bias, (stride, padding, parts, units))
 
 
 def conv_transpose2d_split(
@@ -180,16 +166,26 @@ def conv_transpose2d_split(
         return _wide_reference(
             F.conv_transpose2d, input, weight, bias, stride, padding, output_padding
         )
-    out: Tensor = torch.ops.pokegan.conv_transpose2d_split(
-        channels_last(input),
-        channels_last(weight),
-        bias,
-        stride,
-        padding,
-        list(output_padding),
-        parts,
-        units,
+    return _run(
+        SPLIT, True, input, weight, bias, (stride, padding, list(output_padding), parts, units)
     )
+
+
+def _run(
+    family: Family,
+    transposed: bool,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    numbers: tuple[Any, ...],
+) -> Tensor:
+    both = channels_last(input), channels_last(weight)
+    out: Tensor
+    if torch.compiler.is_compiling():
+        operator = family.operator("conv_transpose2d" if transposed else "conv2d")
+        out = operator(*both, bias, *numbers)
+    else:
+        out = Convolution.apply(*both, bias, family, transposed, numbers)
     return out
 
 
@@ -221,5 +217,5 @@ def _wide_reference(
 
 
 if _USE.cpu:
-    conv_gradients.register("bf16")
-    conv_gradients.register("split")
+    conv_gradients.register(BF16)
+    conv_gradients.register(SPLIT)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pokegan.ops import second_order
+
 _ops = torch.ops.pokegan
 Numbers = tuple[Any, ...]
 
@@ -60,17 +62,53 @@ class Family(NamedTuple):
         return w
 
 
-def register(name: str) -> None:
+def register(family: Family) -> None:
     """Give the operators of a family their fakes and gradients."""
-    family = Family(name)
     for operation, fake, setup, backward in (
         ("conv2d", _fake_conv, _setup, _backward),
         ("conv_transpose2d", _fake_transposed, _setup, _backward_of_transposed),
         ("conv2d_weight", _fake_weight, _setup_weight, _backward_of_weight),
     ):
-        operator = f"pokegan::{operation}_{name}"
+        operator = f"pokegan::{operation}_{family.name}"
         torch.library.register_fake(operator, fake)
         torch.library.register_autograd(operator, _of(family, backward), setup_context=setup)
+
+
+class Convolution(torch.autograd.Function):
+    """A convolution or a transposed one: the same operator, with less Python around a call.
+
+    `numbers` are the operator's arguments behind the bias. Inside `torch.compile` the operator is
+    called as it is.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        family: Family,
+        transposed: bool,
+        numbers: Numbers,
+    ) -> Tensor:
+        """Return the operator's result; maps and weight are channels_last."""
+        operator = family.operator("conv_transpose2d" if transposed else "conv2d")
+        with torch._C._AutoDispatchBelowAutograd():
+            out: Tensor = operator(input, weight, bias, *numbers)
+        _setup(ctx, (input, weight, bias, *numbers), out)
+        ctx.family, ctx.run = family, _backward_of_transposed if transposed else _backward
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of input, weight and bias."""
+        gradient = channels_last(gradient)
+        if torch.is_grad_enabled():  # to be differentiated again
+            grads = ctx.run(ctx.family, ctx, gradient)
+        else:
+            with torch._C._AutoDispatchBelowAutograd():
+                grads = ctx.run(ctx.family, ctx, gradient)
+        return *grads, None, None, None
 
 
 def _of(family: Family, backward: Any) -> Any:
@@ -128,11 +166,12 @@ def _backward(family: Family, ctx: Any, gradient: Tensor) -> tuple[Tensor | None
     input, weight = ctx.saved_tensors
     numbers = (ctx.stride, ctx.padding, ctx.last)
     to_input = to_weight = to_bias = None
+    by_weights = not second_order.inside()
     if ctx.needs_input_grad[0]:
         to_input = family.transpose(gradient, weight, input, *numbers)
-    if ctx.needs_input_grad[1]:
+    if ctx.needs_input_grad[1] and by_weights:
         to_weight = family.weight(input, gradient, weight, *numbers)
-    if ctx.needs_input_grad[2]:
+    if ctx.needs_input_grad[2] and by_weights:
         to_bias = _bias_gradient(gradient, ctx.bias_dtype)
     return to_input, to_weight, to_bias
 
@@ -143,11 +182,12 @@ def _backward_of_transposed(
     input, weight = ctx.saved_tensors
     numbers = (ctx.stride, ctx.padding, ctx.last)
     to_input = to_weight = to_bias = None
+    by_weights = not second_order.inside()
     if ctx.needs_input_grad[0]:
         to_input = family.convolve(gradient, weight, *numbers)
-    if ctx.needs_input_grad[1]:
+    if ctx.needs_input_grad[1] and by_weights:
         to_weight = family.weight(gradient, input, weight, *numbers)
-    if ctx.needs_input_grad[2]:
+    if ctx.needs_input_grad[2] and by_weights:
         to_bias = _bias_gradient(gradient, ctx.bias_dtype)
     return to_input, to_weight, to_bias
 
@@ -170,4 +210,9 @@ def _backward_of_weight(family: Family, ctx: Any, gradient: Tensor) -> tuple[Ten
 
 
 def _bias_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    return gradient.sum((0, 2, 3), dtype=torch.float32).to(dtype)
+    """Sum over the pixels; the kernel of batch norm's means is several times PyTorch's sum."""
+    again = torch.is_grad_enabled() and gradient.requires_grad
+    if again or torch.compiler.is_compiling() or gradient.numel() == 0:
+        return gradient.sum((0, 2, 3), dtype=torch.float32).to(dtype)
+    means: Tensor = _ops.batch_norm_moments(gradient)[0]
+    return means.mul_(gradient.numel() // gradient.shape[1]).to(dtype)

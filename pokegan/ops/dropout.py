@@ -1,7 +1,8 @@
 """Dropout of values or of whole feature maps, with counted randomness.
 
-What stays is not kept, but follows from (seed, stream, step, sample) and is worked out again in the
-backward pass: that is the same dropout of the gradient, and so is the backward pass of that.
+What stays follows from (seed, stream, step, sample), and the backward pass is the same dropout of
+the gradient, as is the backward pass of that. On the CPU it is kept as a mask of one bit a value,
+1/16 of bfloat16 values, where these lie in memory as they are counted; else it is worked out again.
 
 Sources: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
 JMLR 15, 2014; of feature maps, Tompson et al., "Efficient Object Localization Using Convolutional
@@ -43,7 +44,7 @@ def dropout(
         seed: the run's seed in [0, 2^64).
         stream: what the numbers are for, in [0, 2^32).
         step: the step, an int or an int64 scalar on the device of `values`, in [0, 2^32). Backward
-            reads it again: change it in place only after.
+            reads it again where no mask is kept: change it in place only after.
         samples: [B] int64, global sample indices in [0, 2^32), on the device of `values`; N is a
             multiple of B, and pass i over the samples has stream + i.
         maps: whether whole feature maps [H, W] stay or go.
@@ -58,9 +59,32 @@ def dropout(
         step = torch.full((), step, dtype=torch.int64, device=values.device)
     if _USE.cuda if values.device.type == "cuda" else _USE.cpu:
         signed = seed - 2**64 if seed >= 2**63 else seed  # a schema's `int` is an int64
-        out: Tensor = torch.ops.pokegan.dropout(values, step, samples, signed, stream, p, maps)
+        out: Tensor
+        if not maps and _keeps_mask(values):
+            out, _kept = torch.ops.pokegan.dropout_kept(values, step, samples, signed, stream, p)
+            return out
+        out = torch.ops.pokegan.dropout(values, step, samples, signed, stream, p, maps)
         return out
     return dropout_reference(values, p, seed, stream, step, samples, maps=maps)
+
+
+def _keeps_mask(values: Tensor) -> bool:
+    """Return whether backward will multiply by a mask that forward has written."""
+    return (
+        values.requires_grad
+        and values.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and _is_counted_in_order(values)
+    )
+
+
+def _is_counted_in_order(values: Tensor) -> bool:
+    """Return whether channels are fastest in memory, or there are none or nothing but channels."""
+    if values.dim() != 4 or values.is_contiguous(memory_format=torch.channels_last):
+        return True
+    _n, channels, height, width = values.shape
+    return channels <= 1 or height * width <= 1
 
 
 def dropout_reference(
@@ -149,4 +173,41 @@ if _USE.cpu:
     def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return torch.ops.pokegan.dropout(gradient, *ctx.saved_tensors, *ctx.choice), *(None,) * 6
 
+    @torch.library.register_fake("pokegan::dropout_kept")  # type: ignore[untyped-decorator]  # torch's
+    def _fake_kept(values: Tensor, *_place: object) -> tuple[Tensor, Tensor]:
+        bytes_of_row = (math.prod(values.shape[1:]) + 7) // 8
+        return _fake(values), values.new_empty((values.shape[0], bytes_of_row), dtype=torch.uint8)
+
+    torch.library.register_fake("pokegan::dropout_again")(_fake)
+
+    def _setup_kept(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)  # the mask has no gradient
+        ctx.save_for_backward(output[1])
+        ctx.p = inputs[-1]
+
+    def _setup_again(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        _values, kept, ctx.p = inputs
+        ctx.save_for_backward(kept)
+
+    def _again(ctx: Any, gradient: Tensor) -> Tensor:
+        (kept,) = ctx.saved_tensors
+        if not _is_counted_in_order(gradient):
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        out: Tensor = torch.ops.pokegan.dropout_again(gradient, kept, ctx.p)
+        return out
+
+    def _backward_kept(
+        ctx: Any, gradient: Tensor | None, _of_mask: None
+    ) -> tuple[Tensor | None, ...]:
+        return None if gradient is None else _again(ctx, gradient), *(None,) * 5
+
+    def _backward_again(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _again(ctx, gradient), None, None
+
     torch.library.register_autograd("pokegan::dropout", _backward, setup_context=_setup)
+    torch.library.register_autograd(
+        "pokegan::dropout_kept", _backward_kept, setup_context=_setup_kept
+    )
+    torch.library.register_autograd(
+        "pokegan::dropout_again", _backward_again, setup_context=_setup_again
+    )

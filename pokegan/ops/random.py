@@ -102,16 +102,37 @@ def symmetric_uniform(
     return _uniform(seed, stream, step, samples, count, symmetric=True)
 
 
-def normal(seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int) -> Tensor:
-    """Return [B, count] float32 standard normal by Box-Muller on consecutive pairs of words.
+def normal(
+    seed: int,
+    stream: int,
+    step: Tensor | int,
+    samples: Tensor,
+    count: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Return [B, count] of N(mean, std^2) by Box-Muller on consecutive pairs of words.
 
-    The arguments are those of `words`. Each value is the exact Box-Muller value of its words to
-    within 1 ulp, and the same bits from the C++, CUDA and reference forms.
+    The standard normal n is the exact Box-Muller value of its words to within 4 ulp of float32; a
+    result is std * n + mean, in float32 and rounded after each step, then to `dtype`. The C++, CUDA
+    and reference forms give the same bits.
+
+    Args:
+        seed, stream, step, samples, count: as in `words`.
+        mean: a finite float32.
+        std: the standard deviation, a finite float32 of 0 or more.
+        dtype: float32, or bfloat16 (to nearest, ties to even).
+
+    Raises:
+        RuntimeError: as in `words`; `mean`, `std` or `dtype` is another.
     """
     place = _place(seed, step, samples)
     if not _is_compiled(samples):
-        return normal_reference(seed, stream, place[1], samples, count)
-    out: Tensor = torch.ops.pokegan.random_normal(place[0], stream, place[1], samples, count)
+        return normal_reference(seed, stream, place[1], samples, count, mean, std, dtype)
+    out: Tensor = torch.ops.pokegan.random_normal(
+        place[0], stream, place[1], samples, count, mean, std, dtype
+    )
     return out
 
 
@@ -154,13 +175,22 @@ def uniform_reference(
 
 
 def normal_reference(
-    seed: int, stream: int, step: Tensor | int, samples: Tensor, count: int
+    seed: int,
+    stream: int,
+    step: Tensor | int,
+    samples: Tensor,
+    count: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Do what `normal` does, in plain PyTorch."""
     even = count + count % 2 if count > 0 else count
     row = words_reference(seed, stream, step, samples, even, "random_normal")
+    _check_normal(mean, std, dtype)
     pairs = row.reshape(row.shape[0], row.shape[1] // 2, 2)
-    return torch.stack(box_muller(pairs[..., 0], pairs[..., 1]), dim=-1).flatten(1)[:, :count]
+    draws = torch.stack(box_muller(pairs[..., 0], pairs[..., 1]), dim=-1).flatten(1)[:, :count]
+    return (draws * std + mean).to(dtype)
 
 
 def permutation(seed: int, epoch: int, count: int, device: torch.device) -> Tensor:
@@ -206,6 +236,21 @@ def _check(op: str, step: Tensor, samples: Tensor, count: int) -> None:
         (step.device == samples.device, "step must be on the device of samples"),
         (count >= 0, f"count must not be negative, got {count}"),
     )
+    _require(op, rules)
+
+
+def _check_normal(mean: float, std: float, dtype: torch.dtype) -> None:
+    """Raise what the compiled operator raises, in the same words."""
+    largest = torch.finfo(torch.float32).max
+    rules = (
+        (abs(mean) <= largest, f"mean must be a finite float32, got {mean:g}"),
+        (0 <= std <= largest, f"std must be a finite float32 of 0 or more, got {std:g}"),
+        (dtype in (torch.float32, torch.bfloat16), "dtype must be float32 or bfloat16"),
+    )
+    _require("random_normal", rules)
+
+
+def _require(op: str, rules: tuple[tuple[bool, str], ...]) -> None:
     for holds, message in rules:
         if not holds:
             raise RuntimeError(f"{op}: {message}")
@@ -224,5 +269,14 @@ if _USE.cpu:
         return samples.new_empty((samples.shape[0], count), dtype=torch.float32)
 
     @torch.library.register_fake("pokegan::random_normal")  # type: ignore[untyped-decorator]  # torch's
-    def _fake_normal(seed: int, stream: int, step: Tensor, samples: Tensor, count: int) -> Tensor:
-        return samples.new_empty((samples.shape[0], count), dtype=torch.float32)
+    def _fake_normal(
+        seed: int,
+        stream: int,
+        step: Tensor,
+        samples: Tensor,
+        count: int,
+        mean: float = 0.0,
+        std: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        return samples.new_empty((samples.shape[0], count), dtype=dtype)

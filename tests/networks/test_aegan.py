@@ -14,9 +14,9 @@ from pokegan.networks.aegan import (
     AEGANEncoder,
     AEGANGenerator,
     AEGANLatentDiscriminator,
-    _mix,
 )
 from pokegan.networks.noise import CountedNoise, GaussianNoise, MultiplicativeNoise, attach
+from pokegan.ops.maps import mix_colours
 
 UP, DOWN = (16, 16, 8, 8, 8, 8), (4, 8, 8, 16)  # channels of small twins
 TWINS = [
@@ -236,7 +236,7 @@ def test_certain_scores_choose_a_colour_and_equal_ones_mix_all() -> None:
     palettes = torch.tensor([[[-1.0, 0.5], [0.0, 1.0], [0.25, -0.25]]])
     scores = torch.tensor([[100.0, -100.0, 3.0], [-100.0, 100.0, 3.0]]).view(1, 2, 1, 3)
     expected = torch.tensor([[-1.0, 0.5, -0.25], [0.0, 1.0, 0.5], [0.25, -0.25, 0.0]])
-    torch.testing.assert_close(_mix(scores, palettes), expected.view(1, 3, 1, 3))
+    torch.testing.assert_close(mix_colours(scores, palettes), expected.view(1, 3, 1, 3))
 
 
 @pytest.mark.parametrize(("make", "shape"), TWINS)

@@ -72,6 +72,22 @@ def test_memory_format_does_not_change_the_noise(layer: nn.Module) -> None:
     assert kept.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_gaussian_layers_follow_the_normals_of_their_streams(passes: int, dtype) -> None:
+    samples = torch.arange(5)
+    values = torch.randn(5 * passes, 6, 4, 3, dtype=dtype)
+    first = begun(samples, network=2).first
+    draws = torch.cat(
+        [random.normal(5, first + i, STEP, samples, 6 * 4 * 3) for i in range(passes)]
+    )
+    draws = draws.view(-1, 4, 3, 6).permute(0, 3, 1, 2)  # channels vary fastest
+    added = values + (draws * 0.1).to(dtype)
+    multiplied = values * (draws * 0.1 + 1).to(dtype)
+    assert torch.equal(noisy(GaussianNoise(0.1), values, samples, network=2), added)
+    assert torch.equal(noisy(MultiplicativeNoise(0.1), values, samples, network=2), multiplied)
+
+
 def test_dropout_follows_the_uniforms_of_its_stream() -> None:
     samples = torch.arange(9)
     counted = begun(samples, network=2)
@@ -124,6 +140,14 @@ def test_without_counted_numbers_pytorchs_generator_is_used() -> None:
     assert set(first.unique().tolist()) == {0.0, 2.0}
 
 
+@pytest.mark.parametrize("layer", [GaussianNoise(0.2), MultiplicativeNoise(0.2)], ids=repr)
+def test_noise_of_pytorchs_generator_has_its_deviation(layer: nn.Module) -> None:
+    values = layer.train()(torch.ones(64, 512, dtype=torch.bfloat16))
+    assert values.dtype == torch.bfloat16
+    assert abs(values.float().mean().item() - 1) < 5 * 0.2 / math.sqrt(values.numel()) + 1e-3
+    assert abs(values.float().std().item() - 0.2) < 5e-3
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_gradient_is_that_of_the_same_noise(layer: nn.Module) -> None:
     values, samples = torch.randn(2, 3, 2, 2, dtype=torch.float64), torch.arange(2)
@@ -135,7 +159,7 @@ def test_gradient_is_that_of_the_same_noise(layer: nn.Module) -> None:
 
 
 def test_compiles_whole_and_keeps_bfloat16() -> None:
-    layer = nn.Sequential(Dropout(0.4), GaussianNoise(0.1)).train()
+    layer = nn.Sequential(Dropout(0.4), GaussianNoise(0.1), MultiplicativeNoise(0.1)).train()
     values, samples = torch.randn(4, 6, 4, 4, dtype=torch.bfloat16), torch.arange(4)
     counted = CountedNoise(0, 0)
     attach(layer, counted)

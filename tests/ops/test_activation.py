@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from pokegan.ops import activation, status
-from pokegan.ops.activation import activate_, can_activate
+from pokegan.ops.activation import activate_, can_activate, tanh
 from pokegan.ops.batch_norm_act import channels_last
 
 needs_kernels = pytest.mark.skipif(not status().cpu, reason=f"extension: {status().cpu_reason}")
@@ -130,3 +130,43 @@ def test_wrong_arguments_are_named() -> None:
     ):
         with pytest.raises(RuntimeError, match=words):
             call()
+
+
+def test_tanh_of_every_bfloat16() -> None:
+    """Next to the exact value, and nearly always the nearest."""
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.bfloat16)
+    found, exact = tanh(every), every.double().tanh()
+    assert torch.equal(found.isnan(), every.isnan())
+    real = ~every.isnan()
+    nearest = exact.bfloat16()
+    ulps = (found.view(torch.int16).int() - nearest.view(torch.int16).int()).abs()[real]
+    assert ulps.max() <= 1
+    assert (ulps == 0).double().mean() > 0.999
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (37,), (2, 3, 5, 7), (3, 3, 64, 64)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_tanh_in_any_layout(shape, dtype) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(shape).to(dtype)
+    layouts = [values]
+    if values.dim() == 4:
+        layouts += [values.contiguous(memory_format=torch.channels_last), values[:, :, ::2]]
+    for one in layouts:
+        found = tanh(one)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, torch.tanh(one), rtol=2**-7, atol=0)
+        assert found.shape == one.shape
+        if one.numel() == values.numel():
+            assert found.stride() == one.stride()
+
+
+def test_gradients_of_tanh() -> None:
+    x = torch.linspace(-3, 3, 50).bfloat16().requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    (first,) = torch.autograd.grad(tanh(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    (exact,) = torch.autograd.grad(wide.tanh().sum(), wide, create_graph=True)
+    (exact_second,) = torch.autograd.grad(exact.sum(), wide)
+    torch.testing.assert_close(first.double(), exact, rtol=0, atol=1e-2)
+    torch.testing.assert_close(second.double(), exact_second, rtol=0, atol=2e-2)

@@ -20,6 +20,7 @@ from pokegan.ops.batch_norm_act import (
     batch_norm_act_reference,
     batch_norm_act_sums_reference,
     batch_norm_moments_reference,
+    batch_norm_track_,
     can_fuse,
     channels_last,
 )
@@ -331,3 +332,35 @@ def test_wrong_arguments_of_the_gradients() -> None:
         batch_norm_act_backward(x, x, *given, M, 0, EPS, 0.2)
     with pytest.raises(RuntimeError, match="input must be dense with the channels last"):
         operator(x, x.contiguous(), *given, M, 8, EPS, 0.2)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 1.0, None])
+def test_running_statistics_are_pytorchs(momentum) -> None:
+    """Those that its batch norm keeps after two batches; None is the mean of all."""
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm1d(5, momentum=momentum)
+    mean, variance = torch.zeros(5), torch.ones(5)
+    for number in (1, 2):
+        batch = torch.randn(7, 5) * number + number
+        norm(batch)
+        weight = 1 / torch.tensor(number) if momentum is None else momentum
+        batch_norm_track_(mean, variance, batch_norm_moments(batch), weight, 7)
+    torch.testing.assert_close(mean, norm.running_mean)
+    torch.testing.assert_close(variance, norm.running_var)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (torch.zeros(3), torch.zeros(3), torch.zeros(2, 4), 0.1, 5),
+            r"moments must be .*\[2, 3\]",
+        ),
+        ((torch.zeros(3), torch.zeros(4), torch.zeros(2, 3), 0.1, 5), r"variance must be .*\[3\]"),
+        ((torch.zeros(3), torch.zeros(3), torch.zeros(2, 3), 0.1, 0), "count must be at least 1"),
+    ],
+)
+def test_running_statistics_that_do_not_fit_are_refused(arguments, message) -> None:
+    with pytest.raises(RuntimeError, match=f"batch_norm_track_: {message}"):
+        torch.ops.pokegan.batch_norm_track_(*arguments)

@@ -114,6 +114,9 @@ def test_large_samples_are_cut_into_pieces(shape, memory, dtype) -> None:
         out = dropout(values, *place, maps=maps)
         assert same_bits(out, dropout_reference(values, *place, maps=maps))
         assert out.stride() == values.stride()
+        ours = with_gradients(dropout, values, *place, maps=maps)
+        theirs = with_gradients(dropout_reference, values, *place, maps=maps)
+        assert all(map(same_bits, ours, theirs))
 
 
 @needs_extension
@@ -147,18 +150,91 @@ def test_a_gradient_penalty_through_it_equals_the_reference_also_compiled() -> N
         torch.testing.assert_close(compiled(dropout, images, weight), expected)
 
 
-@needs_extension
-def test_nothing_is_kept_for_backward_but_the_place() -> None:
-    values, kept = torch.randn(4, 64, 8, 8, requires_grad=True), []
+def saved_by(values, step, samples, maps):
+    """What a call keeps for backward."""
+    saved = []
 
     def keep(tensor):
-        kept.append(tensor)
+        saved.append(tensor)
         return tensor
 
-    step, samples = torch.tensor(1), torch.arange(4)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        dropout(values, 0.5, 1, STREAM, step, samples)
-    assert {tensor.data_ptr() for tensor in kept} == {step.data_ptr(), samples.data_ptr()}
+        out = dropout(values, 0.5, 1, STREAM, step, samples, maps=maps)
+    assert out.requires_grad
+    return saved
+
+
+@needs_extension
+@pytest.mark.parametrize(("memory", "maps"), [(FORMATS[0], False), *((f, True) for f in FORMATS)])
+def test_planes_and_whole_maps_keep_only_the_place(memory, maps) -> None:
+    values = torch.randn(4, 64, 8, 8).contiguous(memory_format=memory).requires_grad_()
+    step, samples = torch.tensor(1), torch.arange(4)
+    saved = saved_by(values, step, samples, maps)
+    assert {tensor.data_ptr() for tensor in saved} == {step.data_ptr(), samples.data_ptr()}
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(4, 64, 8, 8), (4, 3, 5, 7), (4, 33), (4, 9, 1, 1)])
+def test_values_in_order_keep_a_bit_each(shape, dtype) -> None:
+    values = torch.ones(shape, dtype=dtype)
+    if len(shape) == 4:
+        values = values.contiguous(memory_format=torch.channels_last)
+    (mask,) = saved_by(values.requires_grad_(), torch.tensor(1), torch.arange(4), False)
+    count = values[0].numel()
+    assert mask.shape == (4, -(-count // 8))
+    assert mask.dtype == torch.uint8
+    out = dropout(values, 0.5, 1, STREAM, 1, torch.arange(4)).detach()
+    counted = out.permute(0, 2, 3, 1) if len(shape) == 4 else out
+    bits = np.unpackbits(mask.numpy(), axis=1, bitorder="little")
+    assert np.array_equal(bits[:, :count] != 0, counted.reshape(4, -1).float().numpy() != 0)
+    assert not bits[:, count:].any()
+
+
+@needs_extension
+def test_backward_by_a_mask_does_not_read_step_again() -> None:
+    values = torch.randn(4, 64, 8, 8).contiguous(memory_format=torch.channels_last)
+    step, samples = torch.tensor(1), torch.arange(4)
+    out = dropout(values.requires_grad_(), 0.5, 1, STREAM, step, samples)
+    step.add_(1)
+    (gradient,) = torch.autograd.grad(out, values, torch.ones_like(out))
+    assert torch.equal(gradient, dropout(torch.ones_like(values), 0.5, 1, STREAM, 1, samples))
+
+
+@needs_extension
+@pytest.mark.parametrize("form", ["contiguous", "expanded", "strided"])
+def test_a_gradient_in_any_layout(form) -> None:
+    shape = (3, 5, 4, 6)
+    values = torch.randn(shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+    gradient = {
+        "contiguous": torch.randn(shape),
+        "expanded": torch.randn(()).expand(shape),
+        "strided": torch.randn(3, 5, 6, 4).transpose(2, 3),
+    }[form]
+    place = (0.4, 1, STREAM, torch.tensor(1), torch.arange(3))
+    grads = [
+        torch.autograd.grad(drop(values, *place), values, gradient)[0]
+        for drop in (dropout, dropout_reference)
+    ]
+    assert same_bits(*grads)
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.0, 0.5, 0.9999, 1 - 1e-9])
+def test_gradients_at_the_ends_of_p_and_of_what_is_not_finite(p, dtype) -> None:
+    special = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0, 1e-40, 3e38, -2.0])
+    values = special.to(dtype).repeat(2, 199).requires_grad_()
+    gradient = values.detach().flip(1).contiguous()
+    place = (p, 1, STREAM, torch.tensor(2), torch.arange(2))
+    results = []
+    for drop in (dropout, dropout_reference):
+        out = drop(values, *place)
+        results.append((out.detach(), *torch.autograd.grad(out, values, gradient)))
+    for ours, theirs in zip(*results, strict=True):
+        known = ~theirs.isnan()
+        assert torch.equal(ours.isnan(), ~known)
+        assert same_bits(ours[known], theirs[known])
 
 
 @BOTH
@@ -246,16 +322,19 @@ def test_a_sample_does_not_depend_on_its_batch_nor_on_the_layout(drop) -> None:
 @pytest.mark.parametrize("memory", FORMATS)
 def test_the_same_bits_for_any_count_of_threads(dtype, memory) -> None:
     values = torch.randn(13, 37, 33, 31).to(dtype).contiguous(memory_format=memory)
+    gradient = torch.randn(values.shape).to(dtype).contiguous(memory_format=memory)
+    values.requires_grad_()
     before, outputs = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             for maps in (False, True):
                 place = (0.4, 1, STREAM, torch.tensor(5), torch.arange(13))
-                outputs.append(dropout(values, *place, maps=maps))
+                out = dropout(values, *place, maps=maps)
+                outputs += [out.detach(), *torch.autograd.grad(out, values, gradient)]
     finally:
         torch.set_num_threads(before)
-    assert all(same_bits(outputs[i], outputs[i % 2]) for i in range(2, 6))
+    assert all(same_bits(outputs[i], outputs[i % 4]) for i in range(4, 12))
 
 
 @needs_extension
@@ -266,6 +345,20 @@ def test_opcheck(memory, maps) -> None:
     operator = torch.ops.pokegan.dropout.default
     values = torch.randn(6, 8, 6, 7).contiguous(memory_format=memory).requires_grad_()
     torch.library.opcheck(operator, (values, *place))
+
+
+@needs_extension
+@pytest.mark.parametrize("shape", [(6, 8, 6, 7), (6, 13)])
+def test_opcheck_with_a_mask(shape) -> None:
+    values = torch.randn(shape)
+    if len(shape) == 4:
+        values = values.contiguous(memory_format=torch.channels_last)
+    place = (torch.tensor(4), torch.arange(3), 5, STREAM, 0.3)
+    operators = torch.ops.pokegan
+    _out, mask = operators.dropout_kept(values, *place)
+    values.requires_grad_()
+    torch.library.opcheck(operators.dropout_kept.default, (values, *place))
+    torch.library.opcheck(operators.dropout_again.default, (values, mask, 0.3))
 
 
 @needs_extension
@@ -314,3 +407,32 @@ FITTING = {
 def test_a_wrong_argument_is_named(drop, changes, words) -> None:
     with pytest.raises(RuntimeError, match=words):
         drop(**(FITTING | changes))
+
+
+@needs_extension
+@pytest.mark.parametrize(
+    ("values", "mask", "words"),
+    [
+        (torch.zeros(2, 9), torch.zeros(2, 2), r"mask must be uint8 of the shape \[2, 2\]"),
+        (torch.zeros(2, 9), torch.zeros(2, 1, dtype=torch.uint8), r"of the shape \[2, 2\]"),
+        (torch.zeros(2, 9), torch.zeros(3, 2, dtype=torch.uint8), r"of the shape \[2, 2\]"),
+        (torch.zeros(2, 9), torch.zeros(4, dtype=torch.uint8), r"of the shape \[2, 2\]"),
+        (torch.zeros(2, 9).half(), torch.zeros(2, 2, dtype=torch.uint8), "values must be float32"),
+        (
+            torch.zeros(2, 3, 2, 2),
+            torch.zeros(2, 2, dtype=torch.uint8),
+            "a mask needs maps in channels_last memory",
+        ),
+    ],
+)
+def test_a_wrong_mask_is_named(values, mask, words) -> None:
+    with pytest.raises(RuntimeError, match=words) as caught:
+        torch.ops.pokegan.dropout_again(values, mask, 0.5)
+    assert "dropout: " in str(caught.value).splitlines()[0]
+
+
+@needs_extension
+def test_planes_have_no_mask() -> None:
+    place = (torch.tensor(4), torch.arange(2), 5, STREAM, 0.3)
+    with pytest.raises(RuntimeError, match="a mask needs maps in channels_last memory"):
+        torch.ops.pokegan.dropout_kept(torch.zeros(2, 3, 2, 2), *place)

@@ -49,6 +49,7 @@ def test_random_fills_have_the_same_bits_at_every_step() -> None:
             random.uniform(*place) * 2,
             random.symmetric_uniform(*place) * 2,
             random.normal(*place) * 2,
+            random.normal(*place, 1.0, 0.3, torch.bfloat16) * 2,
         )
 
     eager, compiled = both(fills)

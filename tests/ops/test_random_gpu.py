@@ -36,6 +36,17 @@ def test_equals_the_reference_and_the_cpu_bit_for_bit(name, batch, count) -> Non
     assert torch.equal(out.cpu(), compiled((3 << 40) + 5, Stream.LATENT, step, samples, count))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (1.0, 0.1), (-0.3, 2.7)])
+def test_scaled_normals_equal_the_reference_and_the_cpu_bit_for_bit(scale, dtype) -> None:
+    place = (3, Stream.LATENT, 7)
+    samples = torch.arange(3000)
+    out = random.normal(*place, samples.cuda(), 101, *scale, dtype)
+    assert out.dtype == dtype
+    assert torch.equal(out, random.normal_reference(*place, samples.cuda(), 101, *scale, dtype))
+    assert torch.equal(out.cpu(), random.normal(*place, samples, 101, *scale, dtype))
+
+
 def test_symmetric_uniforms_are_the_uniforms_stretched() -> None:
     arguments = (3, Stream.LATENT, 1, torch.arange(1000, device="cuda"), 7)
     assert torch.equal(random.symmetric_uniform(*arguments), random.uniform(*arguments) * 2 - 1)
