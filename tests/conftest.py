@@ -1,12 +1,25 @@
-"""Shared fixtures: a cache of the tests' own, a small packed set, quick configs."""
+"""Shared fixtures: repeatable chance, a cache of the tests' own, a small packed set, quick configs."""
 
 import dataclasses
 from pathlib import Path
 
+import hypothesis
 import pytest
+import torch
 
 from pokegan import recipes
 from pokegan.config import LengthConfig, NetworkConfig, RunConfig, override
+
+
+# The same examples each time; `pytest --hypothesis-profile=default` tries others.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let each test draw the same random numbers, whichever ran before it."""
+    torch.manual_seed(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

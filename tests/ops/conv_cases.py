@@ -34,15 +34,29 @@ def tensors_of(case):
     return x, w, b, drawn(random, *y.shape, layout=layout)
 
 
-def assert_near(found, exact, narrow=True):
-    """Equal up to the last rounding, and a little for sums in another order."""
+def assert_near(found, exact, narrow=True, terms=None):
+    """Equal up to the last rounding, and a little for sums in another order.
+
+    `terms` are the sums of the absolute values of what was summed, by which such sums are accurate
+    however much they cancel; without them the largest of the results stands for them.
+    """
     assert found.shape == exact.shape
     if exact.numel() == 0:
         return
-    largest = exact.abs().max()
     error = (found.double() - exact).abs()
-    allowed = (ROUNDING if narrow else 0) * exact.abs() + 1e-5 * largest
+    allowed = 1e-5 * (exact.abs().max() if terms is None else terms)
+    if narrow:
+        allowed = allowed + ROUNDING * exact.abs()
     assert (error <= allowed).all(), (error - allowed).max()
+
+
+def assert_all_near(found, function, tensors, downstream, narrow):
+    """`found`, a result and its gradients, are near those of `function` in float64."""
+    wide = [tensor.double() for tensor in tensors]
+    exact = gradients(function, wide, downstream)
+    terms = gradients(function, [tensor.abs() for tensor in wide], downstream.abs())
+    for case in zip(found, exact, narrow, terms, strict=True):
+        assert_near(*case)
 
 
 def transposed_sizes(y, w, stride, padding, more):
@@ -65,9 +79,9 @@ def assert_convolution(case):
     found = gradients(
         lambda x, w, b: conv2d_bf16(x, w, b, *numbers, case["units"]), (x, w, b), downstream
     )
-    wide = [tensor.double() for tensor in (x, w, b)]
-    exact = gradients(lambda x, w, b: F.conv2d(x, w, b, *numbers), wide, downstream)
     assert [one.dtype for one in found] == [torch.bfloat16, torch.bfloat16, w.dtype, b.dtype]
-    for one, two, narrow in zip(found, exact, (True, True, *[case["narrow"]] * 2), strict=True):
-        assert_near(one, two, narrow)
+    narrow = (True, True, *[case["narrow"]] * 2)
+    assert_all_near(
+        found, lambda x, w, b: F.conv2d(x, w, b, *numbers), (x, w, b), downstream, narrow
+    )
     assert found[0].is_contiguous(memory_format=LAST)
