@@ -63,7 +63,7 @@ inline DropoutValues to_dropout_values(const Tensor& values, bool maps) {
   DropoutOrder order = DropoutOrder::kInOrder;
   if (maps) {
     order = interleaved ? DropoutOrder::kInterleavedMaps : DropoutOrder::kPlanarMaps;
-  } else if (!interleaved && channels > 1 && pixels > 1) {
+  } else if (!interleaved && rows > 0 && channels > 1 && pixels > 1) {
     order = DropoutOrder::kPlanes;
   }
   return {given, order, rows, count, channels, pixels};

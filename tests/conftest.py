@@ -1,4 +1,4 @@
-"""Shared fixtures: repeatable chance, a cache of the tests' own, a small packed set, quick configs."""
+"""Shared fixtures: repeatable chance, the tests' own cache, a small packed set, quick configs."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,6 @@ import torch
 
 from pokegan import recipes
 from pokegan.config import LengthConfig, NetworkConfig, RunConfig, override
-
 
 # The same examples each time; `pytest --hypothesis-profile=default` tries others.
 hypothesis.settings.register_profile("repeatable", derandomize=True)

@@ -245,6 +245,11 @@ Tensor batch_norm_act_backward_cpu(const Tensor& gradient, const Tensor& input,
   return out;
 }
 
+// A share of the way from one value to another; exact at both ends, as torch.lerp is.
+float between(float from, float to, float share) {
+  return share < 0.5F ? from + share * (to - from) : to - (to - from) * (1 - share);
+}
+
 void batch_norm_track_cpu(Tensor mean, Tensor variance, const Tensor& moments, double weight,
                           int64_t count) {
   const char* op = "batch_norm_track_";
@@ -260,8 +265,8 @@ void batch_norm_track_cpu(Tensor mean, Tensor variance, const Tensor& moments, d
   const auto unbiased = static_cast<float>(static_cast<double>(count) /
                                            static_cast<double>(std::max<int64_t>(count - 1, 1)));
   for (int64_t c = 0; c < channels; ++c) {
-    means[c] += share * (now[c] - means[c]);
-    variances[c] += share * (now[c + channels] * unbiased - variances[c]);
+    means[c] = between(means[c], now[c], share);
+    variances[c] = between(variances[c], now[c + channels] * unbiased, share);
   }
 }
 

@@ -176,8 +176,9 @@ POKEGAN_DROPOUT_AVX512(Bfloat16)
 
 // How many of the first values the widest form that the processor has did.
 template <typename Value>
-int64_t drop_widest(const DropoutRun& run, const Value* in, Value* out, uint8_t* kept,
-                    Rule<Value> rule) {
+int64_t drop_widest([[maybe_unused]] const DropoutRun& run, [[maybe_unused]] const Value* in,
+                    [[maybe_unused]] Value* out, [[maybe_unused]] uint8_t* kept,
+                    [[maybe_unused]] Rule<Value> rule) {
 #if defined(__x86_64__) && defined(__GNUC__)
   if constexpr (!std::is_same_v<Value, double>) {
     if (has_avx512()) return drop_avx512(run, in, out, kept, rule);
@@ -187,8 +188,9 @@ int64_t drop_widest(const DropoutRun& run, const Value* in, Value* out, uint8_t*
 }
 
 template <typename Value>
-int64_t again_widest(const Value* in, const uint8_t* kept, Value* out, int64_t count,
-                     Real<Value> scale) {
+int64_t again_widest([[maybe_unused]] const Value* in, [[maybe_unused]] const uint8_t* kept,
+                     [[maybe_unused]] Value* out, [[maybe_unused]] int64_t count,
+                     [[maybe_unused]] Real<Value> scale) {
 #if defined(__x86_64__) && defined(__GNUC__)
   if constexpr (!std::is_same_v<Value, double>) {
     if (has_avx512()) return again_avx512(in, kept, out, count, scale);

@@ -12,7 +12,7 @@ using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using Unaligned = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
 using Bits = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
 
-// e^x of x <= 0, to 2 ulp; a NaN stays one. x = n ln 2 + r with |r| <= ln 2 / 2.
+// e^x of x <= 0, to 2 ulp, and 0 below e^-87; a NaN stays one. x = n ln 2 + r, |r| <= ln 2 / 2.
 POKEGAN_INLINE void exp_of_negative(Lanes& x) {
   const Lanes bounded = x > -87.0F ? x : Lanes{} - 87.0F;
   const Lanes whole = Lanes{} + 12582912.0F;  // 1.5 * 2^23: what is added to it loses its fraction
@@ -29,7 +29,8 @@ POKEGAN_INLINE void exp_of_negative(Lanes& x) {
   const Bits exponent = (__builtin_convertvector(n, Bits) + 127) << 23;
   Lanes power;
   std::memcpy(&power, &exponent, sizeof(power));
-  x = x == x ? series * power : x;
+  const Lanes small = x > -87.0F ? series * power : Lanes{};
+  x = x == x ? small : x;
 }
 
 }  // namespace pokegan

@@ -120,7 +120,9 @@ struct Shape {
   int64_t width;
 
   int64_t jobs() const { return batch * height; }  // rows of pixels
-  int64_t grain() const { return std::max<int64_t>(1, kGrain / (width * colours)); }
+  int64_t grain() const {
+    return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width * colours));
+  }
   int64_t palette() const { return kAxes * colours; }
 };
 

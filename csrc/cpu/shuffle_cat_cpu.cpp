@@ -14,7 +14,8 @@ namespace pokegan {
 namespace {
 
 constexpr int64_t kGrain = 1 << 15;  // values, of a thread
-constexpr int kPhases = 4;           // of a 2 x 2 block: top left, top right, bottom left, right
+constexpr int64_t kMaxBorder = 1 << 20;
+constexpr int kPhases = 4;  // of a 2 x 2 block: top left, top right, bottom left, right
 
 template <typename Word>
 using Four = std::array<Word*, kPhases>;
@@ -199,6 +200,7 @@ void shuffle_all(const Tensor& maps, const Tensor& everywhere, Tensor& out, cons
   const auto* in = static_cast<const Word*>(maps.const_data_ptr());
   const auto* values = static_cast<const Word*>(everywhere.const_data_ptr());
   auto* pictures = static_cast<Word*>(out.mutable_data_ptr());
+  if (shape.height == 0) std::fill_n(pictures, shape.batch * shape.picture(), Word{});
   const int64_t jobs = shape.batch * shape.height;
   torch::stable::parallel_for(0, jobs, shape.grain(), [&](int64_t begin, int64_t end) {
     std::vector<Word> parted(static_cast<size_t>(kPhases * shape.everywhere));
@@ -270,11 +272,15 @@ void gather_all(const Tensor& gradient, Tensor& maps, Tensor& everywhere, const 
   }
 }
 
+void check_border(const char* op, int64_t before, int64_t after) {
+  STD_TORCH_CHECK(before >= 0 && before <= kMaxBorder && after >= 0 && after <= kMaxBorder, op,
+                  ": the border must be 0 to ", kMaxBorder, " wide, got ", before, " and ", after);
+}
+
 Shape checked_shape(const char* op, const Tensor& like, int64_t channels, int64_t everywhere,
                     int64_t height, int64_t width, int64_t before, int64_t after) {
   STD_TORCH_CHECK(channels % kPhases == 0 && everywhere % kPhases == 0, op,
                   ": channels must be multiples of 4, got ", channels, " and ", everywhere);
-  STD_TORCH_CHECK(before >= 0 && after >= 0, op, ": the border must not be negative");
   return {like.size(0), channels / kPhases, everywhere / kPhases, height, width, before, after};
 }
 
@@ -282,6 +288,7 @@ Tensor shuffle_cat_cpu(const Tensor& maps, const Tensor& everywhere, int64_t bef
                        int64_t after) {
   constexpr const char* kName = "shuffle_cat";
   check_maps(kName, "maps", maps);
+  check_border(kName, before, after);
   STD_TORCH_CHECK(everywhere.dim() == 2, kName, ": everywhere must have the shape [N, E]");
   check_shape(kName, "everywhere", everywhere, maps, {maps.size(0), everywhere.size(1)});
   const Shape shape = checked_shape(kName, maps, maps.size(1), everywhere.size(1), maps.size(2),
@@ -302,6 +309,7 @@ std::tuple<Tensor, Tensor> shuffle_cat_backward_cpu(const Tensor& gradient, int6
                                                     int64_t before, int64_t after) {
   constexpr const char* kName = "shuffle_cat_backward";
   check_maps(kName, "gradient", gradient);
+  check_border(kName, before, after);
   const int64_t height = gradient.size(2) - before - after;
   const int64_t width = gradient.size(3) - before - after;
   STD_TORCH_CHECK(height >= 0 && width >= 0 && height % 2 == 0 && width % 2 == 0 &&

@@ -12,8 +12,8 @@ constexpr double kQuarterOfPi = 0.78539816339744830962;
 
 // How far `value` is from `exact`, in units of the last place of float32.
 double ulps(float value, double exact) {
-  const double unit = std::ldexp(1.0, std::ilogb(exact) - 23);
-  return exact == 0 ? std::abs(value) : std::abs(value - exact) / unit;
+  if (exact == 0) return std::abs(value);
+  return std::abs(value - exact) / std::ldexp(1.0, std::ilogb(exact) - 23);
 }
 
 // The wave of a turn of 2^24 parts, exact at the quarters.

@@ -222,11 +222,16 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(input, weight, mean, variance)
         ctx.eps, ctx.peers = eps, peers
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
         out = torch.batch_norm(input, weight, bias, mean, variance, False, 0.0, eps, True)
         return out, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Tensor | None, *unused: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * 5
         input, weight, mean, variance = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
             grads = _differentiable(gradient, input, weight, None, ctx.eps, 1.0, ctx.peers)

@@ -86,12 +86,15 @@ class _Activate(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, slope: float) -> Tensor:
         torch.ops.pokegan.activate_(input, slope)
         ctx.mark_dirty(input)
+        ctx.set_materialize_grads(False)  # see `second_order`
         ctx.save_for_backward(input)
         ctx.slope = slope
         return input
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None]:
+        if gradient is None:
+            return None, None
         (result,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
             return through_slope(gradient, result.detach(), ctx.slope), None

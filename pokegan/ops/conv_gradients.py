@@ -100,8 +100,10 @@ class Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of input, weight and bias."""
+        if gradient is None:
+            return (None,) * 6
         gradient = channels_last(gradient)
         if torch.is_grad_enabled():  # to be differentiated again
             grads = ctx.run(ctx.family, ctx, gradient)
@@ -112,7 +114,9 @@ class Convolution(torch.autograd.Function):
 
 
 def _of(family: Family, backward: Any) -> Any:
-    def run(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def run(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * len(ctx.needs_input_grad)
         first: tuple[Tensor | None, ...] = backward(family, ctx, channels_last(gradient))
         return first + (None,) * (len(ctx.needs_input_grad) - len(first))
 
@@ -156,6 +160,7 @@ def _fake_weight(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.set_materialize_grads(False)  # see `second_order`
     input, weight, bias, ctx.stride, ctx.padding, *last = inputs
     ctx.last = tuple(last[1:] if isinstance(last[0], list | tuple) else last)  # no output_padding
     ctx.save_for_backward(input, weight)
@@ -193,6 +198,7 @@ def _backward_of_transposed(
 
 
 def _setup_weight(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.set_materialize_grads(False)
     large, small, _, ctx.stride, ctx.padding, *last = inputs
     ctx.last = tuple(last[1:] if large.dtype == torch.bfloat16 else last)  # no dtype
     ctx.save_for_backward(large, small)

@@ -167,10 +167,13 @@ if _USE.cpu:
 
     def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _values, step, samples, *choice = inputs
+        ctx.set_materialize_grads(False)  # see `second_order`
         ctx.save_for_backward(step, samples)
         ctx.choice = choice  # seed, stream, p, maps
 
-    def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def _backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * 7
         return torch.ops.pokegan.dropout(gradient, *ctx.saved_tensors, *ctx.choice), *(None,) * 6
 
     @torch.library.register_fake("pokegan::dropout_kept")  # type: ignore[untyped-decorator]  # torch's
@@ -186,6 +189,7 @@ if _USE.cpu:
         ctx.p = inputs[-1]
 
     def _setup_again(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        ctx.set_materialize_grads(False)
         _values, kept, ctx.p = inputs
         ctx.save_for_backward(kept)
 
@@ -201,8 +205,8 @@ if _USE.cpu:
     ) -> tuple[Tensor | None, ...]:
         return None if gradient is None else _again(ctx, gradient), *(None,) * 5
 
-    def _backward_again(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _again(ctx, gradient), None, None
+    def _backward_again(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None if gradient is None else _again(ctx, gradient), None, None
 
     torch.library.register_autograd("pokegan::dropout", _backward, setup_context=_setup)
     torch.library.register_autograd(

@@ -24,7 +24,7 @@ def shuffle_cat(maps: Tensor, everywhere: Tensor, before: int = 0, after: int = 
 
     Args:
         maps: [N, 4 C, H, W].
-        everywhere: [N, 4 E] values that each pixel of the maps has besides, of their dtype.
+        everywhere: [N, 4 E] values that each pixel of the maps has besides, of the same dtype.
         before: rows of zeros above and columns left of the result.
         after: the same below and right.
 
@@ -33,7 +33,7 @@ def shuffle_cat(maps: Tensor, everywhere: Tensor, before: int = 0, after: int = 
         `F.pad(F.pixel_shuffle(torch.cat((maps, everywhere at every pixel), 1), 2), ...)`.
 
     Raises:
-        RuntimeError: an argument has the wrong dtype, shape or range.
+        RuntimeError: an argument has the wrong shape or range.
     """
     if _takes(maps, everywhere):
         out: Tensor = torch.ops.pokegan.shuffle_cat(channels_last(maps), everywhere, before, after)
@@ -62,10 +62,10 @@ def upsample_cat(maps: Tensor, skip: Tensor) -> Tensor:
         skip: [N, S, 2 H, 2 W] of the same dtype.
 
     Returns:
-        [N, C + S, 2 H, 2 W], channels_last.
+        [N, C + S, 2 H, 2 W]; channels_last by the kernel, else where both inputs are.
 
     Raises:
-        RuntimeError: an argument has the wrong dtype or shape.
+        RuntimeError: an argument has the wrong shape.
     """
     if _takes(maps, skip):
         out: Tensor = torch.ops.pokegan.upsample_cat(channels_last(maps), channels_last(skip))
@@ -90,7 +90,7 @@ def mix_colours(scores: Tensor, palettes: Tensor) -> Tensor:
         cannot be differentiated again.
 
     Raises:
-        RuntimeError: an argument has the wrong dtype or shape.
+        RuntimeError: an argument has the wrong shape.
     """
     if _takes(scores, palettes) and 1 <= scores.shape[1] <= MAX_COLOURS:
         out: Tensor = torch.ops.pokegan.mix_colours(channels_last(scores), palettes)

@@ -6,7 +6,9 @@ A penalty does both. Two parts of it are unused or 0, and yet cost as much as th
   written in Python only what needs a gradient, not what is asked for (as `no_weight_gradients` of
   StyleGAN2-ADA, Karras et al., arXiv 2006.06676, has it).
 - In the second pass the gradient by the input of a (leaky) ReLU's slope: it is 0 wherever it
-  exists, but PyTorch sends those zeros backwards through every layer below.
+  exists, but PyTorch sends those zeros backwards through every layer below. Here it is undefined,
+  which autograd passes on as it is through its own operators; functions written in Python must
+  ask for that (`set_materialize_grads(False)`), or they get zeros and send them on.
 """
 
 from typing import Any
@@ -76,12 +78,15 @@ class _PiecewiseLinear(torch.autograd.Function):
             result = F.leaky_relu_(input, slope) if slope else F.relu_(input)
         else:
             result = F.leaky_relu(input, slope) if slope else F.relu(input)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(result)
         ctx.slope = slope
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if gradient is None:
+            return None, None, None
         (result,) = ctx.saved_tensors
         return through_slope(gradient, result.detach(), ctx.slope), None, None
 
@@ -89,6 +94,7 @@ class _PiecewiseLinear(torch.autograd.Function):
 class _ThroughSlope(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, result: Tensor, slope: float) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(result)
         ctx.slope = slope
         aten = torch.ops.aten
@@ -100,6 +106,8 @@ class _ThroughSlope(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if gradient is None:
+            return None, None, None
         (result,) = ctx.saved_tensors
         return through_slope(gradient, result, ctx.slope), None, None

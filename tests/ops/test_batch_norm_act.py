@@ -349,6 +349,15 @@ def test_running_statistics_are_pytorchs(momentum) -> None:
     torch.testing.assert_close(variance, norm.running_var)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.999, 1.0])
+def test_running_statistics_end_exactly_where_they_should(share) -> None:
+    mean, variance = torch.tensor([1e8, -3.0]), torch.tensor([1.0, 1e20])
+    moments = torch.tensor([[1.0, 2.0], [1e-9, 4.0]])
+    wanted = mean.lerp(moments[0], share), variance.lerp(moments[1] * (5 / 4), share)
+    batch_norm_track_(mean, variance, moments, share, 5)
+    torch.testing.assert_close((mean, variance), wanted, rtol=1e-6, atol=0)
+
+
 @needs_kernels
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -347,6 +347,19 @@ def test_opcheck(memory, maps) -> None:
     torch.library.opcheck(operator, (values, *place))
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 2, 2), (0, 5), (2, 0, 2, 2), (2, 3, 0, 2)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_of_nothing_it_is_nothing(shape, layout) -> None:
+    values = torch.zeros(shape)
+    if len(shape) == 4:
+        values = values.contiguous(memory_format=layout)
+    values.requires_grad_()
+    samples = torch.arange(shape[0])
+    made = dropout(values, 0.5, 1, STREAM, 3, samples)
+    made.sum().backward()
+    assert made.shape == values.grad.shape == shape
+
+
 @needs_extension
 @pytest.mark.parametrize("shape", [(6, 8, 6, 7), (6, 13)])
 def test_opcheck_with_a_mask(shape) -> None:

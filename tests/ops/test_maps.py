@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
 from pokegan.ops import status
 from pokegan.ops.maps import (
@@ -20,6 +21,8 @@ from pokegan.ops.maps import (
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
+_ops = torch.ops.pokegan
+FAR = (2**63 - 1, 2**63 - 1)
 needs_kernels = pytest.mark.skipif(not status().cpu, reason=f"no extension: {status().cpu_reason}")
 SHUFFLES = pytest.mark.parametrize("shuffle", [shuffle_cat, shuffle_cat_reference])
 UPSAMPLES = pytest.mark.parametrize("upsample", [upsample_cat, upsample_cat_reference])
@@ -147,7 +150,7 @@ def test_what_is_no_number_stays_none(mix) -> None:
 def test_any_count_of_threads_gives_the_same_bits(dtype) -> None:
     torch.manual_seed(0)
     maps, everywhere = torch.randn(5, 68, 9, 11).to(dtype), torch.randn(5, 20).to(dtype)
-    skip, scores = torch.randn(5, 7, 18, 22).to(dtype), torch.randn(5, 16, 9, 11).to(dtype)
+    skip, scores = torch.randn(5, 7, 18, 22).to(dtype), torch.randn(5, 16, 40, 33).to(dtype)
     palettes = torch.randn(5, 3, 16).to(dtype)
 
     def everything() -> list[Tensor]:
@@ -202,6 +205,19 @@ def test_empty_batches() -> None:
     assert mix_colours(empty, torch.zeros(0, 3, 5)).shape == (0, 3, 2, 3)
 
 
+def test_maps_without_pixels() -> None:
+    """What is around them is zeros, and what goes to all pixels gets no gradient from none."""
+    torch.full((1, 2, 2, 8), 7.0)  # likely what memory that is not written has
+    for size in ((0, 3), (3, 0)):
+        made = shuffle_cat(torch.zeros(1, 4, *size), torch.ones(1, 4), 1, 1)
+        assert made.shape == (1, 2, 2 * size[0] + 2, 2 * size[1] + 2)
+        assert not made.any()
+        scores = torch.zeros(1, 8, *size).contiguous(memory_format=torch.channels_last)
+        palettes = torch.ones(1, 3, 8, requires_grad=True)
+        mix_colours(scores.requires_grad_(), palettes).sum().backward()
+        assert not palettes.grad.any()
+
+
 @needs_kernels
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -210,7 +226,9 @@ def test_empty_batches() -> None:
         (lambda: shuffle_cat(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3)), "got 8 and 3"),
         (lambda: shuffle_cat(torch.zeros(2, 8, 2, 2), torch.zeros(1, 4)), "everywhere has not"),
         (lambda: shuffle_cat(torch.zeros(1, 8, 2, 2), torch.zeros(4)), r"the shape \[N, E\]"),
-        (lambda: shuffle_cat(torch.zeros(1, 8, 2, 2), torch.zeros(1, 4), -1), "not be negative"),
+        (lambda: shuffle_cat(torch.zeros(1, 8, 2, 2), torch.zeros(1, 4), -1), "border must be"),
+        (lambda: shuffle_cat(torch.zeros(1, 4, 2, 2), torch.zeros(1, 0), *FAR), "border must be"),
+        (lambda: _ops.shuffle_cat_backward(torch.zeros(1, 1, 2, 2), 0, *FAR), "border must be"),
         (lambda: upsample_cat(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 4, 5)), "skip has not"),
         (lambda: upsample_cat(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 4)), "skip must have"),
         (lambda: mix_colours(torch.zeros(1, 5, 2, 2), torch.zeros(1, 3, 4)), "palettes has not"),
@@ -229,5 +247,13 @@ def test_more_colours_than_the_kernel_takes_are_mixed_all_the_same() -> None:
 
 def test_compiled_code_has_pytorchs_operators() -> None:
     maps, everywhere = torch.randn(1, 8, 2, 2), torch.randn(1, 4)
-    compiled = torch.compile(shuffle_cat, fullgraph=True, backend="aot_eager")
+    called: list[str] = []
+
+    def note(graph: torch.fx.GraphModule, _inputs: object) -> torch.fx.GraphModule:
+        called.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    compiled = torch.compile(shuffle_cat, fullgraph=True, backend=aot_autograd(fw_compiler=note))
     assert torch.equal(compiled(maps, everywhere, 1, 2), shuffle_cat(maps, everywhere, 1, 2))
+    assert "aten.cat.default" in called
+    assert not any("pokegan" in name for name in called)

@@ -27,6 +27,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("gan-pokemon-sngan", {"objective.r1": 1.0, "objective.r1_every": 2}),
     ("gan-pokemon-sngan", {"objective.r1": 1.0, "training.precision": "bf16"}),
     ("hpml", {"objective.r1": 1.0}),
+    ("gan-pokemon-resnet", {"objective.r1": 1.0, "objective.r1_every": 2}),
     ("gan-pokemon-resnet", {"objective.loss": "r3gan"}),
     ("house-dcgan", {"objective.ada_target": 0.6}),
     ("house-dcgan", {"objective.diff_augment": "colour,translation,cutout"}),
