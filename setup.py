@@ -4,7 +4,7 @@
 can import the first. Both use the stable ABI of torch 2.11 and the limited API of Python 3.10.
 An install without a compiler succeeds: `pokegan doctor` then tells what is missing.
 
-Environment: FORCE_CUDA=1 makes a missing CUDA build an error, FORCE_CUDA=0 skips it;
+Environment: FORCE_CUDA=1 makes a missing CUDA toolkit an error, FORCE_CUDA=0 builds no CUDA;
 POKEGAN_SKIP_BUILD=1 skips both; POKEGAN_WERROR=1 turns warnings into errors;
 POKEGAN_REQUIRE_BUILD=1 makes a failed build an error; TORCH_CUDA_ARCH_LIST as in torch.
 """

@@ -14,10 +14,11 @@
 #   recipes   every recipe's step against both forms of stock PyTorch
 #   ranks     scaling over the GPUs there are; of one, its use, memory and images/s
 #
-# $OUT (default: gpu-results) gets gpu_checks.log, which grows, and results.tar.gz, made anew after
-# each stage: a log a stage, JSON of what was measured, runs without checkpoints, weights, samples
-# and event files. A stage that fails is told at the end; the exit code is the count of failures,
-# 2 where there is no GPU. STAGE_SECONDS (default: 500) limits each stage, FILE_SECONDS (240) each
+# $OUT (default: gpu-results, in the repository) gets gpu_checks.log, which grows, and
+# results.tar.gz, made anew after each stage: a log a stage, JSON of what was measured, runs without
+# checkpoints, weights, samples and event files. Another call replaces both: give it an $OUT of its
+# own. COMMIT names the commit where there is no git. Failed stages are told at the end, with exit
+# code 1; it is 2 where there is no GPU. STAGE_SECONDS (default: 500) limits each stage, FILE_SECONDS (240) each
 # file of tests. POKEGAN_CACHE is kept if it is set, so several calls prepare pictures once.
 #
 # A GPU machine without network will do. PYTHON names the interpreter: it needs torch, torchvision,
@@ -210,7 +211,7 @@ facts() {
 
 pack() { # results.tar.gz is whole at any time: the call may end in between
   local left_out=(--exclude=checkpoints --exclude=samples --exclude='*.pt' --exclude='*.safetensors'
-    --exclude='events.out.tfevents*')
+    --exclude='events.out.tfevents*' --exclude='*.sqlite')
   tar -C "$results" -czf "$work/results.tar.gz" "${left_out[@]}" . || return 1
   if [ "$(wc -c <"$work/results.tar.gz")" -gt "$MOST_BYTES" ]; then
     echo "gpu_checks.sh: results.tar.gz is too large: it is packed without traces"
@@ -237,7 +238,7 @@ checks() { # STAGE...
   done
   echo "=== done ($SECONDS s)"
   echo "failed: ${failed[*]:-none}"
-  return "${#failed[@]}"
+  [ "${#failed[@]}" -eq 0 ]
 }
 
 checks "$@" 2>&1 | tee "$OUT/gpu_checks.log"

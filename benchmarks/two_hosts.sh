@@ -80,7 +80,8 @@ until ls "$work"/killed/checkpoints/step-*.pt >/dev/null 2>&1; do
   kill -0 "${agents[0]}" || { tail -n 20 "$work"/killed-*.log; exit 1; }
   sleep 0.05
 done
-worker=$(pgrep -P "${agents[1]}" -f "pokegan train" | head -n 1)
+worker=$(pgrep -P "${agents[1]}" -f "pokegan train" | head -n 1) ||
+  { echo "no worker was found" >&2; exit 1; }
 kill -KILL "$worker"
 echo "killed process $worker after $(ls "$work/killed/checkpoints" | tail -n 1)"
 finish

@@ -38,7 +38,7 @@ def halved(maps: Tensor) -> Tensor:
     if height % 2 or width % 2:
         return F.avg_pool2d(maps, 2)
     if torch.compiler.is_compiling():  # where a Function has no second derivative
-        cut = maps.unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
+        cut = maps.view(*maps.shape[:2], height // 2, 2, width // 2, 2)
         return cut.mean((3, 5)).contiguous(memory_format=_memory(maps))
     result: Tensor = _Halved.apply(maps)
     return result

