@@ -1,6 +1,7 @@
 """What README.md and docs/*.md name is there: commands, their flags, and files. Nothing is run."""
 
 import argparse
+import inspect
 import itertools
 import re
 import shlex
@@ -11,6 +12,7 @@ import pytest
 
 from pokegan.cli.main import build_parser
 from pokegan.errors import PokeganError
+from pokegan.training.networks import DISCRIMINATORS, GENERATORS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -124,3 +126,26 @@ def test_scripts_have_the_flags_that_they_are_called_with() -> None:
     assert calls
     lost = [(name, flag) for name, flag in calls if f'"{flag}"' not in (ROOT / name).read_text()]
     assert not lost
+
+
+def test_every_option_of_a_network_is_described_with_its_default() -> None:
+    described: dict[tuple[str, str, str], str] = {}
+    for section in (ROOT / "docs/networks.md").read_text(encoding="utf-8").split("\n## ")[1:]:
+        for row in re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|", section, flags=re.MULTILINE):
+            for role, value in zip(("generator", "discriminator"), row[1:], strict=True):
+                if value.strip():
+                    described[role, section.split()[0], row[0]] = value.strip(" `")
+    taken = {}
+    for role, networks in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
+        for name, network in networks.items():
+            for option, parameter in inspect.signature(network).parameters.items():
+                if option not in ("size", "latent_size", "final_size"):
+                    taken[role, name, option] = shown(parameter.default)
+    assert described == taken
+
+
+def shown(value: object) -> str:
+    """A default as the page has it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else f"{value}".removesuffix(".0")
