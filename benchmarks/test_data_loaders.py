@@ -8,14 +8,17 @@ DataLoader of 2 workers (kept between epochs, which the seeds did not do). A rou
 What bounds each: theirs, decoding, the same work in every epoch. `resident`, the memory: a gather
 reads 12 KiB a picture and writes 48 KiB of float32 in one pass. `mapped`, the same gather and a
 system call a picture (two where the system can be told ahead), done by one thread beside it; from
-a disk that is not cached, the disk. `torch`, decoding too: the gain is what libjpeg-turbo and
-Pillow's resize leave, and there is none to speak of in PNG, whose decompression is most of it.
+a disk that is not cached, the disk (`test_data_mapped_from_the_disk`). `torch`, decoding too: the
+gain is what libjpeg-turbo and Pillow's resize leave, and there is none to speak of in PNG, whose
+decompression is most of it.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -29,6 +32,7 @@ from pokegan.data.demo_files import write_demo
 from pokegan.data.encoded import SourcePictures
 from pokegan.data.folder_source import FolderSource
 from pokegan.data.mapped import MappedSource
+from pokegan.data.rows import RowFile
 from pokegan.data.sources import resolve
 from pokegan.data.torch_source import TorchSource
 
@@ -134,3 +138,27 @@ def test_data_against_the_seeds_loader(
     source = make(name, kind)
     assert source.count == count
     pair(epoch_of(source), theirs, amount=count)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system keeps what it has read")
+def test_data_mapped_from_the_disk(pair, tmp_path: Path) -> None:
+    """An epoch of rows in any order of a file that is not cached, read whole beside it or not."""
+    count, row = 20_000, SIDE * SIDE * 3
+    path = tmp_path / "images.u8"
+    with path.open("wb") as file:
+        for _ in range(count // 1000):
+            file.write(os.urandom(1000 * row))
+        file.flush()
+        os.fsync(file.fileno())
+    order = np.random.default_rng(0).permutation(count)
+    out = np.empty((BATCH, row), np.uint8)
+    with path.open("rb") as file:
+        rows = RowFile(file.fileno(), path, row)
+
+        def epoch(limit: int) -> None:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with contextlib.closing(rows.warm(limit)):
+                for first in range(0, count - BATCH + 1, BATCH):
+                    rows.read(order[first : first + BATCH], out)
+
+        pair(lambda: epoch(count * row), lambda: epoch(0), amount=count)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pokegan.data.ahead import Ahead
 from pokegan.data.batches import Augmentation, Gather, Line, RealBatch
+from pokegan.data.free_memory import free_bytes
 from pokegan.data.packed import PackedImages
 from pokegan.data.shrink import downscaled
 
@@ -20,6 +21,8 @@ class MappedSource:
 
     Gives the bits of `ResidentSource` over the same pictures. Host memory: three batches of bytes,
     pinned for a GPU; what the system keeps of the file is its own and is given up under pressure.
+    At first it keeps all of it, where that takes at most half of the free memory: another thread
+    reads it from end to end.
 
     Args:
         packed: the pictures.
@@ -54,13 +57,15 @@ class MappedSource:
         self._ring = itertools.cycle([_Buffer(device) for _ in range(_DEPTH + 1)])
         self._gpu = _index(device) if device.type == "cuda" else None
         self._ahead = Ahead(self._load, stride, _DEPTH, self._enter_thread)
+        self._warming = self._file.warm(free_bytes(torch.device("cpu")) // 2)
 
     def batch(self, first: int, size: int) -> RealBatch:
         """Return the samples first, ..., first + size - 1 of the run."""
         return self.gather.whole(self._ahead.get(first, size).on_device(), first)
 
     def close(self) -> None:
-        """End the background thread."""
+        """End the background threads."""
+        self._warming.close()
         self._ahead.close()
 
     def _load(self, first: int, size: int) -> "_Buffer":

@@ -4,6 +4,7 @@ Not a mapping: pages that a mapping has touched count as the process's own memor
 that is cut short ends the process with a signal instead of an error.
 """
 
+import contextlib
 import os
 import weakref
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pokegan.data.thread_pool import ThreadPool
 from pokegan.errors import DataError
+
+_STRETCH = 4 << 20  # bytes that are read at once of a whole file: a row waits for no more
 
 
 class RowFile:
@@ -49,6 +53,27 @@ class RowFile:
                 self._fill(target[place * size : (place + 1) * size], row * size)
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+    def warm(self, limit: int) -> ThreadPool:
+        """Begin to read the file from end to end for nobody, so that the system has it in memory.
+
+        Rows are wanted in any order, and a disk gives them many times slower than a whole file.
+        Close the pool that is returned to end it.
+
+        Args:
+            limit: a file of more bytes is left alone, as the system would give up its beginning
+                for its end.
+        """
+        pool = ThreadPool(1)
+        count = os.fstat(self._handle).st_size
+        if count <= limit:
+            for offset in range(0, count, _STRETCH):
+                pool.submit(self._warm, offset)
+        return pool
+
+    def _warm(self, offset: int) -> None:
+        with contextlib.suppress(OSError):  # who needs the rows will be told
+            os.pread(self._handle, _STRETCH, offset)
 
     def _announce(self, rows: npt.NDArray[np.int64]) -> None:
         if hasattr(os, "posix_fadvise"):

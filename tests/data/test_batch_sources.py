@@ -1,10 +1,14 @@
 """Every source shows the same pictures in the same order, ends cleanly and fails in one line."""
 
 import _thread
+import contextlib
+import ctypes
+import mmap
 import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +25,7 @@ from pokegan.data.batches import Augmentation, BatchSource, Recoloured, Resident
 from pokegan.data.creatures import draw_creature
 from pokegan.data.encoded import Chosen, SourcePictures
 from pokegan.data.mapped import MappedSource
+from pokegan.data.rows import RowFile
 from pokegan.data.shrink import downscaled
 from pokegan.data.torch_source import TorchSource
 from pokegan.errors import DataError
@@ -185,6 +190,33 @@ def test_a_set_cut_short_is_an_error_in_one_line(packed: PackedImages, tmp_path:
     with pytest.raises(DataError, match=r"^\S*images\.u8 was cut short while it was in use: .*$"):
         batches(source, COUNT, 4, start=1)
     source.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mincore and fadvise are Linux's")
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_file_that_fits_is_read_into_the_systems_memory(tmp_path: Path, fits: bool) -> None:
+    """Not only the rows that are asked for; and nothing of one that does not fit."""
+    path, count = tmp_path / "images.u8", 12 << 20
+    path.write_bytes(os.urandom(count))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if share_in_memory(path) > 0:
+            pytest.skip("this file system gives nothing up")
+        with contextlib.closing(RowFile(file.fileno(), path, 1024).warm(count - (not fits))):
+            end = time.monotonic() + (20 if fits else 0.2)
+            while share_in_memory(path) < 1 and time.monotonic() < end:
+                time.sleep(0.01)
+        assert share_in_memory(path) == fits
+
+
+def share_in_memory(path: Path) -> float:
+    """The share of a file's pages that the system has in memory."""
+    mapped = np.memmap(path, np.uint8, mode="r")
+    pages = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
+    place, length = ctypes.c_void_p(mapped.ctypes.data), ctypes.c_size_t(len(mapped))
+    assert ctypes.CDLL(None).mincore(place, length, ctypes.c_void_p(pages.ctypes.data)) == 0
+    return float((pages & 1).mean())
 
 
 def test_a_set_that_another_one_replaces_is_still_read(
