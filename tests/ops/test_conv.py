@@ -18,6 +18,7 @@ from conv_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threads import with_threads
 
 from pokegan.ops import conv, conv2d_bf16, conv_transpose2d_bf16, conv_units
 
@@ -148,16 +149,9 @@ def test_the_same_bits_for_any_count_of_threads(units) -> None:
             results += gradients(lambda x, w: conv2d_bf16(x, w, None, s, p, units), (x, w), y)  # noqa: B023  called at once
         return results
 
-    before = torch.get_num_threads()
-    try:
-        runs = []
-        for threads in (1, 2, 3, 2):
-            torch.set_num_threads(threads)
-            runs.append(everything())
-    finally:
-        torch.set_num_threads(before)
-    for other in runs[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(runs[0], other, strict=True))
+    first, *others = with_threads(everything, (1, 2, 3, 2))
+    for other in others:
+        assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 @needs_kernels
@@ -177,16 +171,11 @@ def test_segments_are_shared_or_not_with_the_same_bits(units) -> None:
     """More threads than segments work on one of them together."""
     random = torch.Generator().manual_seed(5)
     x, y = drawn(random, 70, 40, 48, 40), drawn(random, 70, 33, 24, 20)
-    before = torch.get_num_threads()
-    try:
-        found = []
-        for threads in (1, 2, 3, 9):
-            torch.set_num_threads(threads)
-            numbers = ([4, 4], 2, 1, torch.float32, units)
-            found.append(torch.ops.pokegan.conv2d_weight_bf16(x, y, *numbers))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(found[0], other) for other in found[1:])
+    numbers = ([4, 4], 2, 1, torch.float32, units)
+    first, *others = with_threads(
+        lambda: torch.ops.pokegan.conv2d_weight_bf16(x, y, *numbers), (1, 2, 3, 9)
+    )
+    assert all(torch.equal(first, other) for other in others)
 
 
 @needs_kernels

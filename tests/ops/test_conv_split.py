@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threads import with_threads
 
 from pokegan.ops import conv, conv2d_split, conv_transpose2d_split, conv_units, status
 
@@ -231,16 +232,9 @@ def test_the_same_bits_for_any_count_of_threads(units) -> None:
             results += gradients(lambda x, w: conv2d_split(x, w, None, *numbers), (x, w), y)  # noqa: B023  called at once
         return results
 
-    before = torch.get_num_threads()
-    try:
-        runs = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            runs.append(everything())
-    finally:
-        torch.set_num_threads(before)
-    for other in runs[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(runs[0], other, strict=True))
+    first, *others = with_threads(everything)
+    for other in others:
+        assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 @needs_kernels

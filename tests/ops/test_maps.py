@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threads import with_threads
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 
@@ -165,15 +166,9 @@ def test_any_count_of_threads_gives_the_same_bits(dtype) -> None:
             out += [made.detach(), *torch.autograd.grad(made, leaves, uneven(made))]
         return out
 
-    before, outcomes = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            outcomes.append(everything())
-    finally:
-        torch.set_num_threads(before)
-    for other in outcomes[1:]:
-        assert all(map(torch.equal, outcomes[0], other))
+    first, *others = with_threads(everything)
+    for other in others:
+        assert all(map(torch.equal, first, other))
 
 
 @needs_kernels
