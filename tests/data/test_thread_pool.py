@@ -147,14 +147,14 @@ def test_a_forgotten_owner_goes_and_its_thread_ends() -> None:
 def test_the_interpreter_ends_after_the_call_under_way() -> None:
     """A daemon thread that is in C++ by then would be torn out of it: `terminate called`."""
     code = """
-import time, torch
+import os, time, torch
 from pokegan.data.ahead import Ahead
 from pokegan.data.thread_pool import ThreadPool
 def busy():
     until = time.monotonic() + 0.5
     while time.monotonic() < until:
         torch.arange(200_000).sort(descending=True)
-    print("done", flush=True)
+    os.write(1, b"done\\n")  # in one piece; `print` writes the end of the line by itself
 pool = ThreadPool(2)
 calls = [pool.submit(busy) for _ in range(2)]
 time.sleep(0.1)
