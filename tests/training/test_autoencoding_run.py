@@ -18,7 +18,7 @@ from pokegan.monitor.stats import read_stats
 from pokegan.training.build import build
 from pokegan.training.session import resume, train
 
-COUNT, HELD_OUT, STEPS = 40, 8, 120
+COUNT, HELD_OUT, STEPS = 40, 8, 90
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
             "training.precision": "fp32",
             "training.device": "cpu",
             "output.samples": 4,
+            "output.plots": False,
             "output.log_every": 15,
             "output.sample_every": 10,
         },

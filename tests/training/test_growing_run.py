@@ -54,6 +54,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
             "training.device": "cpu",
             "training.ema_kimg": 0.02,
             "output.samples": 4,
+            "output.plots": False,
             "output.log_every": 1,
             "output.checkpoint_every": 1,
             "output.keep_checkpoints": 100,
