@@ -29,7 +29,7 @@ from pokegan.data.refusals import DecodeError
 from pokegan.data.shard_manifest import FILE, read_manifest, write_manifest
 from pokegan.data.shards import MAKING, ShardPictures, is_shards
 from pokegan.data.sniff import sniff
-from pokegan.data.square import drawn_identity, read_file
+from pokegan.data.square import drawn_identity, read_ahead, read_file
 from pokegan.data.tar_shard import Shard, find_shard, shard_name, write_shard
 from pokegan.data.workers import default_workers
 from pokegan.errors import ConfigError, DataError
@@ -40,6 +40,7 @@ MEGABYTE = 10**6
 _JOB = "job.json"
 _SET = "set"
 _SAMPLE = 128  # pictures that tell how many make a megabyte
+_AHEAD = 8  # files that a disk is asked for at a time
 _DRAWN_SIDE = 256
 _EXTENSIONS = {"PNG": "png", "JPEG": "jpg"}
 
@@ -156,7 +157,16 @@ def write_task(task: _Task) -> Shard:
     found = find_shard(task.path, task.first, len(task.contents))
     if found:
         return found
-    return write_shard(task.path, task.first, map(_with_extension, map(encoded, task.contents)))
+    contents = _asked_for(task.contents)
+    return write_shard(task.path, task.first, map(_with_extension, map(encoded, contents)))
+
+
+def _asked_for(contents: Sequence[Content]) -> Iterator[Content]:
+    for start in range(0, len(contents), _AHEAD):
+        piece = contents[start : start + _AHEAD]
+        for content in piece:
+            read_ahead(content.entry)
+        yield from piece
 
 
 def _with_extension(content: bytes) -> tuple[str, bytes]:

@@ -5,7 +5,6 @@ pictures late; other decoders load when they are asked for.
 """
 
 import contextlib
-import faulthandler
 import pickle
 import signal
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ from pokegan.data.decoders import batch_size, warm_up
 from pokegan.data.entries import Entry
 from pokegan.data.options import PrepareOptions
 from pokegan.data.pipes import private_streams, send
-from pokegan.data.square import Refusal, Square, prepare_entries
+from pokegan.data.square import Refusal, Square, prepare_entries, read_ahead
 from pokegan.data.store import Kept, Rows, Store
 
 Result: TypeAlias = Square | Kept | Refusal
@@ -26,7 +25,8 @@ Numbered: TypeAlias = tuple[int, Entry]
 MEMORY_LIMIT = 3 << 29  # bytes; enough for 64 million pixels of every kind
 TRIES = 2
 WALL_FACTOR = 12  # seconds by the clock for each second of work, for machines that are busy
-TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # its default action ends the process
+_TIMED = hasattr(signal, "setitimer")
+TIMER_SIGNALS = (signal.SIGPROF, signal.SIGALRM) if _TIMED else ()  # by default they end a process
 READY = "ready"
 
 
@@ -69,8 +69,8 @@ class Work(contextlib.ExitStack):
 def serve() -> None:
     """The life of a worker process: options first, then bunches of entries, each entry answered."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    if TIMER_SIGNAL is not None:
-        signal.signal(TIMER_SIGNAL, signal.SIG_DFL)
+    for number in TIMER_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     requests, answers = private_streams()
     _limit_memory(MEMORY_LIMIT)
     options, store = pickle.load(requests)
@@ -82,6 +82,8 @@ def serve() -> None:
         with contextlib.suppress(EOFError, BrokenPipeError):
             while True:
                 decoder, bunch = pickle.load(requests)
+                for _, entry in bunch:
+                    read_ahead(entry)
                 for piece in pieces(bunch, batch_size(decoder)):
                     with _time_limit(len(piece) * options.seconds_per_picture / TRIES):
                         done = work.answers(piece, decoder)
@@ -95,14 +97,18 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
     Work is what the processor did for us: a busy or a suspended machine does not count.
     """
-    faulthandler.dump_traceback_later(WALL_FACTOR * seconds, exit=True)
-    timer = getattr(signal, "setitimer", None)
-    if timer is not None:
-        timer(signal.ITIMER_PROF, seconds)
+    if not _TIMED:
+        import faulthandler
+
+        faulthandler.dump_traceback_later(WALL_FACTOR * seconds, exit=True)
+        yield
+        faulthandler.cancel_dump_traceback_later()
+        return
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # a microsecond; a thread of its own takes 50
+    signal.setitimer(signal.ITIMER_REAL, WALL_FACTOR * seconds)
     yield
-    if timer is not None:
-        timer(signal.ITIMER_PROF, 0)
-    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _limit_memory(limit: int) -> None:

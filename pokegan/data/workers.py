@@ -32,7 +32,7 @@ from pokegan.data.store import Kept, Store
 from pokegan.data.thread_pool import Call, ThreadPool
 from pokegan.data.worker_process import (
     READY,
-    TIMER_SIGNAL,
+    TIMER_SIGNALS,
     TRIES,
     WALL_FACTOR,
     Numbered,
@@ -165,7 +165,7 @@ class _Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)  # its pipes close a moment before it is gone
         limit = self._options.seconds_per_picture
-        out_of_time = TIMER_SIGNAL is not None and process.returncode == -TIMER_SIGNAL
+        out_of_time = process.returncode in [-number for number in TIMER_SIGNALS]
         if out_of_time or seconds >= WALL_FACTOR * limit / TRIES:
             return f"{TOO_LONG}: over {limit:g} s"
         return CRASHED

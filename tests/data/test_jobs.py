@@ -1,6 +1,7 @@
 """Jobs in child processes: order, errors, death, and an early end."""
 
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -54,3 +55,26 @@ def test_jobs_are_taken_as_they_are_needed() -> None:
         assert next(answers) == i
     answers.close()
     assert len(taken) <= 10 + (1 + jobs._AHEAD) * 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have no such setting")
+def test_a_process_keeps_the_memory_that_it_needs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each picture has the system give, and clear, the pages of the one before it."""
+    code = """
+import resource, sys
+def faults():
+    blocks = [bytearray(1 << 20) for _ in range(3)]
+    del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = faults()
+for _ in range(50):
+    last = faults()
+sys.stdout.write(str(last - first))
+"""
+
+    def faults() -> int:
+        return int(jobs.spawn(code).communicate(timeout=60)[0])
+
+    assert faults() < 50 * 100
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(1 << 20))  # who sets it, has it
+    assert faults() > 50 * 300

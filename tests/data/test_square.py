@@ -1,6 +1,10 @@
 """One picture to one square: geometry, resampling, fingerprints, refusals."""
 
+import ctypes
 import hashlib
+import mmap
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,15 @@ from PIL import Image
 from pokegan.data import square as square_module
 from pokegan.data.entries import DrawnEntry, FileEntry
 from pokegan.data.options import PrepareOptions
-from pokegan.data.square import Refusal, Square, crop_box, fit, pad_geometry, prepare_entry
+from pokegan.data.square import (
+    Refusal,
+    Square,
+    crop_box,
+    fit,
+    pad_geometry,
+    prepare_entry,
+    read_ahead,
+)
 from pokegan.errors import ConfigError
 
 WHITE = (255, 255, 255)
@@ -145,3 +157,38 @@ def test_drawn_entries_are_composited_at_size() -> None:
 def test_options_out_of_range_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
         PrepareOptions(**{"size": 64, field: value})
+
+
+def in_memory(path: Path) -> int:
+    """Return how many pages of a file the system has in memory, by `mincore`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        pages = ctypes.create_string_buffer(-(-len(mapped) // mmap.PAGESIZE))
+        start = (ctypes.c_char * len(mapped)).from_buffer(mapped)
+        place, length = ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(len(mapped))
+        assert ctypes.CDLL(None).mincore(place, length, pages) == 0
+        del start
+    return sum(page & 1 for page in pages.raw)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be asked")
+def test_a_file_is_asked_for_ahead(tmp_path: Path) -> None:
+    path, pages = tmp_path / "picture", 16
+    path.write_bytes(bytes(pages * mmap.PAGESIZE))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_memory(path):
+        pytest.skip("this file system has its files in memory")
+    read_ahead(FileEntry("picture", path))
+    end = time.monotonic() + 20
+    while in_memory(path) < pages and time.monotonic() < end:
+        time.sleep(0.01)
+    assert in_memory(path) == pages
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_what_cannot_be_asked_for_is_left_to_its_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "none", tmp_path, Path("a\0b")):
+        read_ahead(FileEntry("it", path))  # does not wait, and does not fail
+    read_ahead(DrawnEntry("it", 0, 0))
