@@ -17,8 +17,9 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from pokegan.data.decoders import PILLOW, batch_size
@@ -44,6 +45,7 @@ from pokegan.errors import PokeganError
 
 _PICTURES_PER_WORKER = 32  # fewer are not worth the start of another process
 _BUNCH = 8  # entries that travel together: fewer wake the parent for each, more end unevenly
+_LAST_BUNCH = 2
 _BUNCHES_PER_WORKER = 6  # bounds the results that wait for their turn
 _CODE = "from pokegan.data.worker_process import serve; serve()"
 _BROKEN = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what a lost pipe can raise
@@ -57,7 +59,7 @@ def default_workers(pictures: int) -> int:
 
 
 def prepare_all(
-    entries: Iterable[Entry], options: PrepareOptions, workers: int, store: Store | None = None
+    entries: Sequence[Entry], options: PrepareOptions, workers: int, store: Store | None = None
 ) -> Generator[Result, None, None]:
     """Prepare every entry and yield the results in the order of the entries.
 
@@ -87,19 +89,26 @@ class WorkerPool:
         self._workers = [_Worker(options, store) for _ in range(workers)]
         for worker in self._workers:
             self._idle.put(worker)
+        self._options = options
         self._bunch = max(_BUNCH, batch_size(options.decoder))
         self._window = _BUNCHES_PER_WORKER * workers
 
-    def map(self, entries: Iterable[Entry]) -> Iterator[Result]:
+    def map(self, entries: Sequence[Entry]) -> Iterator[Result]:
         """Yield the result of each entry in order, working a bounded stretch ahead."""
         pending: deque[Call[list[Result | _NotStored]]] = deque()
-        rows = enumerate(entries)
-        for bunch in pieces(rows, self._bunch):
+        for bunch in self._bunches(entries):
             pending.append(self._threads.submit(self._prepare, bunch))
             if len(pending) >= self._window:
                 yield from map(_stored, pending.popleft().result())
         while pending:
             yield from map(_stored, pending.popleft().result())
+
+    def _bunches(self, entries: Sequence[Entry]) -> Iterator[list[Numbered]]:
+        """Cut the entries into bunches, towards the end into small ones: all workers end at once."""
+        rows = enumerate(entries)
+        last = self._bunch * len(self._workers)
+        yield from pieces(islice(rows, max(0, len(entries) - last)), self._bunch)
+        yield from pieces(rows, max(_LAST_BUNCH, batch_size(self._options.decoder)))
 
     def close(self) -> None:
         """Stop at once; what is under way is lost."""
