@@ -104,7 +104,7 @@ class WorkerPool:
             yield from map(_stored, pending.popleft().result())
 
     def _bunches(self, entries: Sequence[Entry]) -> Iterator[list[Numbered]]:
-        """Cut the entries into bunches, towards the end into small ones: all workers end at once."""
+        """Cut the entries into bunches, the last ones small, so that all workers end together."""
         rows = enumerate(entries)
         last = self._bunch * len(self._workers)
         yield from pieces(islice(rows, max(0, len(entries) - last)), self._bunch)
