@@ -143,7 +143,11 @@ def _pokegan(step: str, count: int, arguments: list[str]) -> Row:
 
 
 def _measured(step: str, count: int, command: list[str]) -> Row:
-    """Run a command and watch its memory; what it prints of seconds or a note counts."""
+    """Run a command and watch its memory; what it prints of seconds or a note counts.
+
+    The disk first ends what the step before has left to it.
+    """
+    os.sync()
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         rss = anon = 0
