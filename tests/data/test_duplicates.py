@@ -71,24 +71,33 @@ def found(pictures: list[Pixels], lossy: list[bool] | None = None) -> list[tuple
     return [(match.index, match.kept, match.kind) for match in matches]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(HASHES, max_size=60), HASHES, st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(HASHES, max_size=60),
+    HASHES,
+    st.randoms(use_true_random=False),
+    st.sampled_from([0.1, 6.0, 60.0]),
+)
 def test_banding_finds_exactly_what_brute_force_finds(
-    hashes: list[int], value: int, dice: random.Random
+    hashes: list[int], value: int, dice: random.Random, apart: float
 ) -> None:
+    """Of colours anywhere between black and white, most pairs about as far apart as is near."""
     for _ in range(20):  # random hashes are far apart: add some near ones
         flips = dice.sample(range(64), dice.randrange(HASH_RADIUS + 3))
         hashes.append(value ^ sum(1 << bit for bit in flips))
     queries = [value, *hashes[:5]]
-    means = np.random.default_rng(0).uniform(0, 9, (len(hashes) + 6, 2, 3)).astype(np.float32)
-    table = HashTable(np.array(hashes, np.uint64), means[6:], 6)
+    generator = np.random.default_rng(dice.randrange(1 << 32))
+    about = generator.uniform(0, 255 - 1.5 * apart, (1, 3, 3))
+    means = generator.uniform(0, 1.5 * apart, (len(hashes) + 6, 3, 3)) + about
+    means = means.astype(np.float32)
+    table = HashTable(np.array(hashes, np.uint64), means[6:], apart)
     asked, found = table.pairs(np.array(queries, np.uint64), means[: len(queries)])
     near = [
         (q, i)
         for q, query in enumerate(queries)
         for i, stored in enumerate(hashes)
         if (stored ^ query).bit_count() <= HASH_RADIUS
-        and np.linalg.norm(means[q] - means[6 + i], axis=1).max() <= 6.01
+        and np.linalg.norm(means[q] - means[6 + i], axis=1).max() <= apart + 0.01
     ]
     assert list(zip(asked.tolist(), found.tolist(), strict=True)) == near
 
