@@ -6,7 +6,9 @@ pictures late; other decoders load when they are asked for.
 
 import contextlib
 import pickle
+import queue
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -77,18 +79,34 @@ def serve() -> None:
     warm_up(options.decoder)
     if options.plain_background or options.min_foreground:  # numpy is no picture's fault either
         import pokegan.data.background  # noqa: F401  # loads numpy
+    wanted = _asking()
     with Work(options, store) as work:
         send(answers, READY)
         with contextlib.suppress(EOFError, BrokenPipeError):
             while True:
                 decoder, bunch = pickle.load(requests)
-                for _, entry in bunch:
-                    read_ahead(entry)
+                wanted.put(bunch)
                 for piece in pieces(bunch, batch_size(decoder)):
                     with _time_limit(len(piece) * options.seconds_per_picture / TRIES):
                         done = work.answers(piece, decoder)
                     for answer in done:
                         send(answers, answer)
+
+
+def _asking() -> "queue.SimpleQueue[list[Numbered]]":
+    """Start a thread that asks the system for the files of bunches, and return where to put these.
+
+    Where a disk does not answer the thread waits, beyond any limit; who reads the file is limited.
+    """
+    wanted: queue.SimpleQueue[list[Numbered]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        while True:
+            for _, entry in wanted.get():
+                read_ahead(entry)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return wanted
 
 
 @contextlib.contextmanager

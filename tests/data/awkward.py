@@ -97,6 +97,23 @@ class OnceBusy:
         return self.path.read_bytes()
 
 
+class Deaf:
+    """In the place of a path: a file that is read, but cannot be asked for ahead."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        time.sleep(600)
+        return str(self.path)
+
+    def stat(self) -> os.stat_result:
+        return self.path.stat()
+
+    def read_bytes(self) -> bytes:
+        return self.path.read_bytes()
+
+
 class Slow(OnceBusy):
     """In the place of a path: a file that comes after two seconds in which nothing is done."""
 

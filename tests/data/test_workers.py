@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from awkward import Busy, Crash, OnceBusy, Slow, Stall, saved
+from awkward import Busy, Crash, Deaf, OnceBusy, Slow, Stall, saved
 from PIL import Image
 
 from pokegan.data import workers
@@ -77,6 +77,14 @@ def test_a_picture_that_took_too_long_has_a_second_try(
     options = PrepareOptions(8, seconds_per_picture=0.4)
     assert first_bytes(list(prepare_all(entries, options, 1))) == list(range(40))
     assert (tmp_path / "marker").exists()
+
+
+def test_nobody_waits_for_a_file_that_is_asked_for_ahead(entries: list[Entry]) -> None:
+    for place in (0, 20, 39):
+        entries[place] = FileEntry(f"{place}", Deaf(entries[place].path))
+    start = time.monotonic()
+    assert first_bytes(list(prepare_all(entries, PrepareOptions(8), 2))) == list(range(40))
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="only the clock is there")
