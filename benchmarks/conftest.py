@@ -22,7 +22,8 @@ def pair(benchmark, request) -> Pair:
     """Time `ours` against `theirs` in turns; return the median ratio theirs / ours.
 
     A call of either does `amount` of `unit`; a timing is of `calls` calls, to the end of what they
-    gave to a GPU.
+    gave to a GPU. Where ours takes milliseconds and theirs a second, one of ours tells how long its
+    threads take to wake up: `times` as many of ours are timed together, and their mean counts.
     """
 
     def run(
@@ -31,9 +32,10 @@ def pair(benchmark, request) -> Pair:
         amount: float,
         unit: str = "images",
         calls: int = 1,
+        times: int = 1,
     ) -> float:
         benchmark.group = request.node.name
-        ours, theirs = _whole(ours, calls), _whole(theirs, calls)
+        ours, theirs = _whole(ours, calls * times), _whole(theirs, calls)
         for function in (ours, theirs, ours, theirs):
             function()
         their_seconds: list[float] = []
@@ -44,7 +46,7 @@ def pair(benchmark, request) -> Pair:
             their_seconds.append(time.perf_counter() - start)
 
         benchmark.pedantic(ours, setup=time_theirs, rounds=ROUNDS, iterations=1)
-        our_seconds = list(benchmark.stats.stats.data)
+        our_seconds = [seconds / times for seconds in benchmark.stats.stats.data]
         ratio = statistics.median(b / a for a, b in zip(our_seconds, their_seconds, strict=True))
         done = amount * calls
         rates = {
@@ -52,7 +54,7 @@ def pair(benchmark, request) -> Pair:
             f"other_{unit}_per_second": done / statistics.median(their_seconds),
             "ratio": ratio,
         }
-        benchmark.extra_info.update(rates | {"calls": calls} | hardware())
+        benchmark.extra_info.update(rates | {"calls": calls, "times": times} | hardware())
         _summaries.append(
             f"{request.node.name}: {rates[f'{unit}_per_second']:,.0f} {unit}/s against "
             f"{rates[f'other_{unit}_per_second']:,.0f}, median ratio {ratio:.2f} "
