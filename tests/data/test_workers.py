@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from awkward import Busy, Crash, Deaf, OnceBusy, Slow, Stall, saved
+from awkward import saved
 from PIL import Image
+from troubles import Busy, Crash, Deaf, OnceBusy, Slow, Stall
 
 from pokegan.data import workers
 from pokegan.data.entries import Entry, FileEntry
