@@ -21,7 +21,7 @@ from pokegan.data.plain import plain_header
 from pokegan.data.square import prepare_entries
 
 COUNT, SIDE, SIZE, BATCH, WORKERS = 256, 256, 64, 64, 2
-BATCHES = 8
+BATCHES = 32  # of a timing: many more than the two to four that each side has ready at its start
 
 pytestmark = pytest.mark.skipif(not dali_pipeline.available(), reason="needs NVIDIA DALI")
 

@@ -27,7 +27,7 @@ from pokegan.data.pixel_fit import fit_pixels
 from pokegan.data.plain import Plain, plain_header
 from pokegan.data.refusals import DecodeError
 from pokegan.data.square import fit as fit_picture
-from pokegan.data.thread_pool import Call, ThreadPool
+from pokegan.data.thread_pool import Call, ThreadPool, close_before_what_is_loaded
 from pokegan.errors import ConfigError, DataError
 
 __all__ = ["DaliSource"]
@@ -218,6 +218,7 @@ class DaliSource:
         if alpha not in self._branches:
             try:
                 self._branches[alpha] = self._new_branch(alpha)
+                close_before_what_is_loaded()  # DALI's end would fail all batches under way
             except RuntimeError as error:
                 said = " ".join(str(error).split())[:200]
                 raise ConfigError(

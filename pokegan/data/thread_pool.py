@@ -116,6 +116,12 @@ class ThreadPool:
             self._calls.put(None)
 
 
+def close_before_what_is_loaded() -> None:
+    """At the interpreter's end, close the pools before the libraries of now end their parts."""
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+
+
 @atexit.register
 def _close_all() -> None:
     pools = list(_pools)

@@ -3,6 +3,8 @@
 import _thread
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -328,6 +330,33 @@ def test_a_closed_source_gives_no_batches_and_leaves_no_threads(files: dict[str,
     while _thread._count() > threads and time.monotonic() < until:
         time.sleep(0.01)
     assert _thread._count() <= threads
+
+
+def test_a_program_that_ends_with_batches_under_way_says_nothing(tmp_path: Path) -> None:
+    """At the interpreter's end DALI shuts its pipelines down, and what they lose is no failure."""
+    for i in range(64):
+        Image.fromarray(draw_creature(i, 256, 0)).save(tmp_path / f"{i}.png")
+    code = f"""
+from pathlib import Path
+import torch
+from pokegan.data.dali import DaliSource
+
+class Folder:
+    checksum = ""
+    paths = sorted(Path({str(tmp_path)!r}).iterdir())
+    names = [path.name for path in paths]
+    def __len__(self):
+        return len(self.paths)
+    def read(self, index):
+        return self.paths[index].read_bytes()
+
+source = DaliSource(Folder(), (0, 0, 0), 64, "pad", seed=0, device=torch.device("cpu"), prefetch=4)
+print(source.batch(0, 64).images.shape[0])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "64\n", "")
 
 
 def test_without_dali_the_source_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
