@@ -76,7 +76,6 @@ def train(
     with joined(launch) as ranks:
         voice = _voice(ranks, say, progress)
         settled = _settled(config, ranks.count, voice.say)
-        _check(settled, ranks)
         job = f"{launch.job}-{ranks.session}" if launch.job else ""
         begun = ranks.from_main(lambda: _begun(place, job, ranks.restarted, go_on))
         if begun:
@@ -84,8 +83,10 @@ def train(
             before = _config_of(folder, ranks)
             if config.training.scaling == "weak":  # perhaps on fewer ranks than at first
                 settled = override(settled, {"training.batch": before.training.batch})
+            _check(settled, ranks)
             _check_continues(settled, before, f"{begun} holds another run: choose another --out")
             return _go_on(settled, before, folder, ranks, voice, restarted=True)
+        _check(settled, ranks)
         packed = _open(settled, ranks, voice)
         made = ranks.from_main(lambda: str(run_folder.create(settled, place, job).path))
         with _locked(RunFolder(Path(made)), ranks) as folder:

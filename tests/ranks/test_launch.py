@@ -1,5 +1,6 @@
 """What one process makes of torchrun's environment, before and without the others."""
 
+import contextlib
 import itertools
 from pathlib import Path
 
@@ -105,6 +106,28 @@ def test_weak_scaling_on_one_rank_changes_nothing(tiny: RunConfig, tmp_path: Pat
     assert run.images == 2 * config.training.batch
     read = run_folder.find(run.folder).read_config()
     assert (read.training.batch, read.training.scaling) == (config.training.batch, "strong")
+
+
+class Three(Ranks):
+    """As many, of which the other two are not there."""
+
+    @property
+    def count(self) -> int:
+        return 3
+
+
+def test_weak_scaling_goes_on_where_its_batch_can_be_shared(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weak = override(tiny, {"length.steps": 2, "training.scaling": "weak"})
+    assert weak.training.batch == 8
+    train(weak, tmp_path / "run")
+    monkeypatch.setattr(
+        "pokegan.training.session.joined", lambda _: contextlib.nullcontext(Three())
+    )
+    longer = override(weak, {"length.steps": 3})
+    with pytest.raises(ConfigError, match=r"--batch 8 on 3 ranks: .* give 6 or 9"):
+        train(longer, tmp_path / "run", go_on=True)
 
 
 def test_a_started_again_job_continues_its_run(tiny: RunConfig, tmp_path: Path) -> None:
