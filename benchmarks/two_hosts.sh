@@ -13,6 +13,9 @@ PYTHON=$(command -v "${PYTHON:-python3}")
 STEPS=${STEPS:-60}
 work=${1:-$(mktemp -d)}
 mkdir -p "$work"
+for run in whole killed; do
+  [ -z "$(ls -A "$work/$run" 2>/dev/null)" ] || { echo "$work/$run: not empty; give another folder" >&2; exit 2; }
+done
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" POKEGAN_CACHE="$work/cache"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
 agents=()

@@ -214,10 +214,16 @@ def begun(out: Path | None, job: str) -> str:
     return str(out) if same and RunFolder(out).config.is_file() else ""
 
 
-def forget(job: str) -> None:
-    """Forget the default folder of an earlier job that had the same name."""
+def forget(job: str, out: Path | None = None) -> None:
+    """Forget the folders of an earlier job that had the same name: the default one, and `out`.
+
+    What is in them stays. One in which a process trains is not forgotten: its job may go on.
+    """
     with contextlib.suppress(OSError):  # where it cannot be removed, none can be written either
         _note_of(job).unlink(missing_ok=True)
+    if out is not None and begun(out, job):
+        with contextlib.suppress(OSError, CheckpointError), RunFolder(out).locked():
+            (out / ".job").unlink(missing_ok=True)
 
 
 def find(path: Path) -> RunFolder:

@@ -138,7 +138,7 @@ def _check_loader(config: RunConfig, before: RunConfig) -> None:
 def _begun(out: Path | None, job: str, restarted: bool, go_on: bool) -> str:
     """Return the folder to go on in, or ""; a job at its first start has none of its own yet."""
     if job and not restarted:
-        run_folder.forget(job)
+        run_folder.forget(job, out)
     found = run_folder.begun(out, job) if restarted else ""
     return found or (run_folder.begun(out, "") if go_on else "")
 

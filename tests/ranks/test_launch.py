@@ -175,6 +175,33 @@ def test_a_new_job_of_an_old_name_does_not_go_on_in_the_old_run(
     assert train(override(tiny, {"length.steps": 2})).folder == new.folder  # its own it finds
 
 
+def test_a_refused_job_of_an_old_name_is_refused_again_when_it_is_restarted(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setattr("pokegan.training.distributed._sessions", itertools.repeat(0))
+    out = tmp_path / "run"
+    weights = train(override(tiny, {"length.steps": 1}), out).weights.read_bytes()
+    longer = override(tiny, {"length.steps": 2})
+    for restarts in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        with pytest.raises(ConfigError, match="run: exists and is not empty"):
+            train(longer, out)
+    assert (out / "generator.safetensors").read_bytes() == weights
+
+
+def test_a_folder_in_use_is_not_forgotten(tiny: RunConfig, tmp_path: Path) -> None:
+    made = run_folder.create(tiny, tmp_path / "run", "one")
+    with made.locked():
+        run_folder.forget("one", made.path)
+        assert run_folder.begun(made.path, "one")
+    run_folder.forget("another", made.path)
+    assert run_folder.begun(made.path, "one")
+    run_folder.forget("one", made.path)
+    assert not run_folder.begun(made.path, "one")
+    assert run_folder.begun(made.path, "")  # the run itself is there
+
+
 def test_cores_are_divided_over_the_ranks_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
