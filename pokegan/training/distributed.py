@@ -225,6 +225,16 @@ class Ranks:
             return text
         return self._get(key)
 
+    def await_all(self) -> None:
+        """Wait on rank 0 until every rank is here; the others go on to where they wait for it."""
+        if self.store is None:
+            return
+        turn = next(self._turns)
+        self.store.set(f"here/{turn}/{self.rank}", "")
+        if self.is_main:
+            for rank in range(self.count):
+                self._get(f"here/{turn}/{rank}")
+
     def in_turn(self, work: Callable[[], Result]) -> Result:
         """Return what `work` gives here: rank 0 goes first, then one rank of each other host.
 

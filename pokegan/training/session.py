@@ -88,9 +88,8 @@ def train(
             return _go_on(settled, before, folder, ranks, voice, restarted=True)
         _check(settled, ranks)
         packed = _open(settled, ranks, voice)
-        made = ranks.from_main(lambda: str(run_folder.create(settled, place, job).path))
-        with _locked(RunFolder(Path(made)), ranks) as folder:
-            trainer = _trainer(settled, packed, folder, ranks)
+        trainer = _trainer(settled, packed, ranks, lambda: run_folder.create(settled, place, job))
+        with _locked(trainer.folder, ranks):
             return _run(trainer, packed, voice, config.training.scaling)
 
 
@@ -163,7 +162,7 @@ def _go_on(
                 f"note      begun with --compile {before.training.compile}: alike to rounding"
             )
         packed = _open(config, ranks, voice)
-        trainer = _trainer(config, packed, folder, ranks)
+        trainer = _trainer(config, packed, ranks, lambda: folder)
         for problem in trainer.resume() if some or not restarted else []:
             voice.say(f"note      passed over: {problem}")
         if trainer.growth.beyond():
@@ -178,12 +177,17 @@ def _go_on(
         return _run(trainer, packed, voice)
 
 
-def _trainer(config: RunConfig, packed: PictureSet, folder: RunFolder, ranks: Ranks) -> Trainer:
-    """Return a trainer at step 0, once the ranks are connected."""
+def _trainer(
+    config: RunConfig, packed: PictureSet, ranks: Ranks, folder: Callable[[], RunFolder]
+) -> Trainer:
+    """Return a trainer at step 0; rank 0 asks for `folder` once all ranks have what they need."""
     ranks.connect(torch.device(config.training.device), config.training.rank_timeout)
     torch.manual_seed(config.training.seed)
     growth = Growth(config, packed, ranks)
-    return Trainer(config, growth, folder, packed.checksum, ranks)
+    parts = growth.build()
+    ranks.await_all()
+    path = Path(ranks.from_main(lambda: str(folder().path)))
+    return Trainer(config, growth, RunFolder(path), packed.checksum, ranks, parts)
 
 
 def _run(trainer: Trainer, packed: PictureSet, voice: "_Voice", scaling: str = "strong") -> Run:
@@ -339,11 +343,11 @@ def _config_of(folder: RunFolder, ranks: Ranks) -> RunConfig:
 
 
 @contextlib.contextmanager
-def _locked(folder: RunFolder, ranks: Ranks) -> Iterator[RunFolder]:
+def _locked(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
     """Hold the folder for this job, on rank 0; those that a restart ended may still be in it."""
     patience = PATIENCE_SECONDS if ranks.restarted else 0.0
     with folder.locked(patience) if ranks.is_main else contextlib.nullcontext():
-        yield folder
+        yield
 
 
 @dataclass(frozen=True)

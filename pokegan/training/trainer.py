@@ -23,6 +23,7 @@ from pokegan.objectives.losses import adversarial_loss
 from pokegan.objectives.phases import StepInput
 from pokegan.ops.conv_choice import choices, keep_to
 from pokegan.training import checkpoint
+from pokegan.training.build import Parts
 from pokegan.training.distributed import Ranks
 from pokegan.training.generator import Generator
 from pokegan.training.growth import Growth
@@ -44,6 +45,7 @@ class Trainer:
         folder: where everything is written.
         data_checksum: identity of the pictures; a resumed run must have the same.
         ranks: that train together, of which rank 0 alone writes; None for this process alone.
+        parts: of the first stage; built here where they are not given.
 
     Attributes:
         done: steps done in all.
@@ -62,11 +64,12 @@ class Trainer:
         folder: RunFolder,
         data_checksum: str,
         ranks: Ranks | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self.config = config
         self.growth = growth
         self.stage = 0
-        self.parts = growth.build()
+        self.parts = parts or growth.build()
         self.folder = folder
         self.ranks = ranks or Ranks()
         self.data_checksum = data_checksum

@@ -190,6 +190,17 @@ def test_a_refused_job_of_an_old_name_is_refused_again_when_it_is_restarted(
     assert (out / "generator.safetensors").read_bytes() == weights
 
 
+def test_a_start_that_fails_leaves_no_folder(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pokegan.data.loaders.free_bytes", lambda device: 100)
+    with pytest.raises(ConfigError, match="--loader resident: the pictures take"):
+        train(override(tiny, {"data.loader": "resident"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    mapped = override(tiny, {"data.loader": "mapped", "length.steps": 1})
+    assert train(mapped, tmp_path / "run").steps == 1
+
+
 def test_a_folder_in_use_is_not_forgotten(tiny: RunConfig, tmp_path: Path) -> None:
     made = run_folder.create(tiny, tmp_path / "run", "one")
     with made.locked():

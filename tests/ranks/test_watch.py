@@ -11,7 +11,7 @@ from torch.distributed import HashStore
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
-from pokegan.errors import DivergedError
+from pokegan.errors import ConfigError, DivergedError, PeerError
 from pokegan.training import watch as watch_module
 from pokegan.training.distributed import Ranks, _told_first
 from pokegan.training.growth import Growth
@@ -73,6 +73,32 @@ def test_work_of_rank_0_may_take_longer_than_the_limit(pair: list[Ranks]) -> Non
     other.join(20)
     assert done == ["work", "rank 1"]
     assert told(pair[0]) == told(pair[1]) == []
+
+
+def test_rank_0_waits_until_all_are_there(pair: list[Ranks]) -> None:
+    done: list[str] = []
+
+    def follow() -> None:
+        time.sleep(0.5)
+        done.append("rank 1")
+        pair[1].await_all()
+
+    other = threading.Thread(target=follow)
+    other.start()
+    pair[0].await_all()
+    done.append("rank 0")
+    other.join(20)
+    assert done == ["rank 1", "rank 0"]
+
+
+def test_rank_0_does_not_wait_for_one_that_has_failed(
+    pair: list[Ranks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "GRACE_SECONDS", 60.0)  # the process shall not end
+    pair[1].fails(ConfigError("no GPU for it"))
+    with pytest.raises(PeerError) as caught:
+        pair[0].await_all()
+    assert caught.value.code == 2
 
 
 def test_a_rank_that_does_nothing_is_told(pair: list[Ranks]) -> None:
