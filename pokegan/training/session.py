@@ -85,7 +85,7 @@ def train(
                 settled = override(settled, {"training.batch": before.training.batch})
             _check(settled, ranks)
             _check_continues(settled, before, f"{begun} holds another run: choose another --out")
-            return _go_on(settled, before, folder, ranks, voice, restarted=True)
+            return _go_on(settled, before, folder, ranks, voice, new=True, done=True)
         _check(settled, ranks)
         packed = _open(settled, ranks, voice)
         trainer = _trainer(settled, packed, ranks, lambda: run_folder.create(settled, place, job))
@@ -121,7 +121,8 @@ def resume(
         _check_loader(config, before)
         _check_continues(config, before, only)
         _check(config, ranks)
-        return _go_on(config, before, folder, ranks, voice)
+        begun = ranks.from_main(lambda: "yes" if ranks.restarted and config == before else "")
+        return _go_on(config, before, folder, ranks, voice, done=bool(begun))
 
 
 def _check_loader(config: RunConfig, before: RunConfig) -> None:
@@ -148,12 +149,23 @@ def _go_on(
     folder: RunFolder,
     ranks: Ranks,
     voice: "_Voice",
-    restarted: bool = False,
+    new: bool = False,
+    done: bool = False,
 ) -> Run:
-    """Continue the run in `folder`; a restarted one may have no checkpoint yet, or be done."""
+    """Continue the run in `folder`.
+
+    Args:
+        config: the settings from now on.
+        before: those that the folder has.
+        folder: of the run.
+        ranks: of this job.
+        voice: who hears of it.
+        new: it may have no checkpoint yet.
+        done: it may be at its end already.
+    """
     with _locked(folder, ranks):
         some = ranks.from_main(lambda: "yes" if checkpoint.available(folder.checkpoints) else "")
-        if ranks.is_main and not (restarted and not some):
+        if ranks.is_main and not (new and not some):
             checkpoint.newest(folder.checkpoints)  # nothing to go on from: say so before preparing
         if config.training.device != before.training.device:
             voice.say(f"note      begun on {before.training.device}: other devices round otherwise")
@@ -163,11 +175,11 @@ def _go_on(
             )
         packed = _open(config, ranks, voice)
         trainer = _trainer(config, packed, ranks, lambda: folder)
-        for problem in trainer.resume() if some or not restarted else []:
+        for problem in trainer.resume() if some or not new else []:
             voice.say(f"note      passed over: {problem}")
         if trainer.growth.beyond():
             voice.say(f"note      {trainer.growth.beyond()}")
-        if trainer.done >= trainer.total and not restarted:
+        if trainer.done >= trainer.total and not done:
             raise ConfigError(
                 f"{folder.path} is already at step {trainer.done} of {trainer.total}; "
                 f"give a longer --steps, --epochs or --kimg"

@@ -15,7 +15,7 @@ from pokegan.training import run_folder
 from pokegan.training.checks import check_ranks
 from pokegan.training.distributed import Ranks, use_device
 from pokegan.training.launch import Launch
-from pokegan.training.session import train
+from pokegan.training.session import resume, train
 
 TORCHRUN = {
     "RANK": "1",
@@ -188,6 +188,23 @@ def test_a_refused_job_of_an_old_name_is_refused_again_when_it_is_restarted(
         with pytest.raises(ConfigError, match="run: exists and is not empty"):
             train(longer, out)
     assert (out / "generator.safetensors").read_bytes() == weights
+
+
+def test_a_resumed_job_that_is_restarted_at_its_end_has_nothing_to_do(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(override(tiny, {"length.steps": 2}), tmp_path / "run")
+    longer = {"length.steps": 3}
+    made = resume(tmp_path / "run", longer).weights.read_bytes()
+    with pytest.raises(ConfigError, match="already at step 3 of 3"):
+        resume(tmp_path / "run", longer)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = resume(tmp_path / "run", longer)
+    assert again.steps == 3
+    assert again.weights.read_bytes() == made
+    with pytest.raises(ConfigError, match="already at step 3 of 2"):
+        resume(tmp_path / "run", {"length.steps": 2})
+    assert run_folder.find(tmp_path / "run").read_config().length.steps == 3
 
 
 def test_a_start_that_fails_leaves_no_folder(
