@@ -6,6 +6,7 @@ Handed its parts; builds none.
 import contextlib
 import math
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -186,6 +187,8 @@ class Trainer:
         for line in self.parts.step.news():
             if self.recording is not None:
                 self.recording.say(f"note      {line}")
+            else:  # this rank alone may have fallen back: it keeps the others waiting
+                print(f"note      rank {self.ranks.rank}: {line}", file=sys.stderr, flush=True)
 
     def _record_if_due(self) -> None:
         """Read what was summed up since the last record, and write the next one."""
