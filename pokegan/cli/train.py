@@ -1,6 +1,7 @@
 """`pokegan train`: a new run, or `--resume` of one."""
 
 import argparse
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from pokegan.training.session import resume, train
 
     main = Launch.from_environment().is_main
+    say = functools.partial(print, flush=True)  # a rank that is lost ends without flushing
     changes = {
         entry.path: getattr(args, entry.path)
         for entry in settings()
@@ -62,18 +64,16 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         _check_resume(args, changes)
         with bar("preparing", shown=main) as progress:
-            done = resume(args.resume, changes, print, progress)
+            done = resume(args.resume, changes, say, progress)
     else:
         if args.go_on and args.out is None:
             raise ConfigError("--continue needs --out RUN, the folder to go on in")
         config = override(recipes.get(args.recipe or recipes.DEFAULT), _with_length(changes))
         config, off = fit_to_loss(with_networks(config, args).validated(), changes)
         if off and main:
-            print(
-                f"note      --loss {config.objective.loss}: without the recipe's {', '.join(off)}"
-            )
+            say(f"note      --loss {config.objective.loss}: without the recipe's {', '.join(off)}")
         with bar("preparing", shown=main) as progress:
-            done = train(config, args.out, print, progress, args.go_on)
+            done = train(config, args.out, say, progress, args.go_on)
     if main:
         _tell(done)
     return 0 if done.signal is None else 128 + done.signal

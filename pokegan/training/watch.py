@@ -143,7 +143,7 @@ class Watch(threading.Thread):
                     changed = now
             except RuntimeError:  # the store is gone, and with it the rank or agent that kept it
                 if not self._closing.wait(GRACE_SECONDS):
-                    os._exit(1)
+                    self._forsaken()
 
     def _tell(self) -> None:
         self._beats += 1
@@ -199,6 +199,17 @@ class Watch(threading.Thread):
         """End this process, which cannot come back from what it waits for."""
         if self.claim(1):
             print(f"pokegan: error: {message}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def _forsaken(self) -> None:
+        """End this process, which waits without a store; tell so, unless a rank has told why."""
+        if self.failed is None:
+            print(
+                f"pokegan: error: rank {self.rank}: the job's store is gone: torchrun on the host "
+                "of rank 0 ended",
+                file=sys.stderr,
+                flush=True,
+            )
         os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pokegan.training import run_folder
 from pokegan.training.checks import check_ranks
 from pokegan.training.distributed import Ranks, use_device
 from pokegan.training.launch import Launch
+from pokegan.training.run import Run
 from pokegan.training.session import resume, train
 
 TORCHRUN = {
@@ -79,6 +81,24 @@ def test_one_process_a_host_tells_of_wrong_arguments(
             environment.setenv("WORLD_SIZE", "4")
             assert main(wrong) == 2
             assert capsys.readouterr().err.count("error:") == told
+
+
+def test_what_a_run_says_is_in_a_log_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = (tmp_path / "log").open("w", buffering=1 << 16)  # as stdout of a batch job
+    found: list[str] = []
+
+    def look(config: RunConfig, out: Path, say: Callable[[str], None], *rest: object) -> Run:
+        say("run       here")
+        found.append((tmp_path / "log").read_text())
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("pokegan.training.session.train", look)
+    monkeypatch.setattr("sys.stdout", log)
+    with log:
+        assert main(["train"]) == 2
+    assert found == ["run       here\n"]
 
 
 def test_a_batch_that_cannot_be_shared(tiny: RunConfig) -> None:

@@ -138,6 +138,39 @@ def test_a_divergence_is_told_before_it_is_drawn(
     assert _told_first(main, 0, caught.value) == (caught.value, True)  # and it says why
 
 
+class Gone(HashStore):
+    """A store that is lost once a rank has told of itself."""
+
+    def set(self, key: str, value: str) -> None:
+        if self.num_keys():
+            raise RuntimeError("Connection reset by peer")
+        super().set(key, value)
+
+
+@pytest.mark.parametrize(("failed", "told"), [(None, 1), (2, 0)])
+def test_a_rank_that_waits_without_a_store_ends_and_says_so(
+    failed: int | None,
+    told: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(watch_module, "GRACE_SECONDS", 0.1)
+    codes: list[int] = []
+    watch = Watch(Gone(), 3, 4, "process 3 on here")
+    watch.failed = failed
+
+    def end(code: int) -> None:
+        codes.append(code)
+        watch._closing.set()
+
+    monkeypatch.setattr(watch_module.os, "_exit", end)
+    watch.start()
+    watch.join(20)
+    assert codes == [1]
+    text = "pokegan: error: rank 3: the job's store is gone: torchrun on the host of rank 0 ended"
+    assert capsys.readouterr().err.splitlines().count(text) == told
+
+
 class Lone(Ranks):
     """A rank that is watched, with nobody to exchange anything with."""
 
