@@ -120,11 +120,16 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     """Train on `count` ranks and read what the run has recorded."""
     folder = args.out / f"ranks-{count}-{datetime.datetime.now():%H%M%S}"
     command = training(args, count, device, folder)
+    read = readings(device, count)  # may refuse, so before anything runs
     job = subprocess.Popen([sys.executable, *command])
-    meter = Meter(readings(device, job.pid, count), folder / "stats.jsonl")
-    meter.start()
-    code = job.wait()
-    meter.end()
+    try:
+        meter = Meter(lambda: read(job.pid), folder / "stats.jsonl")
+        meter.start()
+        code = job.wait()
+        meter.end()
+    finally:
+        job.terminate()  # does nothing to one that has ended
+        job.wait()
     if code:
         sys.exit(f"{count} ranks: torchrun ended with exit code {code}")
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
@@ -211,8 +216,11 @@ class Meter(threading.Thread):
         self.join()
 
 
-def readings(device: str, parent: int, count: int) -> Callable[[], Reading]:
-    """Return what reads use and memory now: of every GPU, or of the job's processes together."""
+def readings(device: str, count: int) -> Callable[[int], Reading]:
+    """Return what reads use and memory now: of every GPU, or of the job's processes together.
+
+    It is given the process that has started the others.
+    """
     if device == "cuda":
         try:
             import pynvml
@@ -220,7 +228,7 @@ def readings(device: str, parent: int, count: int) -> Callable[[], Reading]:
             sys.exit("the use of a GPU is read by NVML: pip install nvidia-ml-py")
         pynvml.nvmlInit()
         gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        return lambda: (
+        return lambda _: (
             [float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu) for gpu in gpus],
             [pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 2**30 for gpu in gpus],
         )
@@ -228,13 +236,12 @@ def readings(device: str, parent: int, count: int) -> Callable[[], Reading]:
         import psutil
     except ImportError:
         sys.exit("the use of the processor is read by psutil: pip install psutil")
-    job = psutil.Process(parent)
     known: dict[int, Any] = {}  # psutil tells use since the last call of the same object
 
-    def read() -> Reading:
+    def read(parent: int) -> Reading:
         use = memory = 0.0
         try:
-            for process in job.children(recursive=True):
+            for process in psutil.Process(parent).children(recursive=True):
                 process = known.setdefault(process.pid, process)
                 use += process.cpu_percent()
                 memory += process.memory_info().rss / 2**30

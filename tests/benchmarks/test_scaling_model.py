@@ -3,7 +3,11 @@
 import importlib
 import json
 import random
+import signal
+import subprocess
+import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -269,6 +273,51 @@ def test_on_gpus_records_grids_and_checkpoints_are_rare(scripts: None) -> None:
         *("--local-addr", "127.0.0.1", "--nproc-per-node"),
     ]
     assert slow[-2:] == fast[-2:] == ["--seed", "3"]
+
+
+@pytest.fixture
+def jobs(scripts: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen]]:
+    """The jobs that `scaling.measure` starts, which sleep."""
+    scaling = importlib.import_module("scaling")
+    started: list[subprocess.Popen] = []
+    start = subprocess.Popen
+
+    def note(command: list[str]) -> subprocess.Popen:
+        started.append(start(command))
+        return started[-1]
+
+    monkeypatch.setattr(scaling, "training", lambda *_: ["-c", "import time; time.sleep(600)"])
+    monkeypatch.setattr(scaling.subprocess, "Popen", note)
+    yield started
+    for job in started:
+        job.kill()
+        job.wait()
+
+
+def test_nothing_runs_where_nothing_can_be_read(
+    jobs: list[subprocess.Popen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaling = importlib.import_module("scaling")
+    for device, module in (("cpu", "psutil"), ("cuda", "pynvml")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(SystemExit, match="pip install"):
+            scaling.measure(Namespace(out=Path("out")), 1, device)
+    assert jobs == []
+
+
+def test_a_job_that_is_not_waited_for_is_ended(
+    jobs: list[subprocess.Popen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaling = importlib.import_module("scaling")
+
+    def interrupt(meter: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scaling, "readings", lambda *_: None)
+    monkeypatch.setattr(scaling.Meter, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scaling.measure(Namespace(out=Path("out")), 1, "cpu")
+    assert [job.returncode for job in jobs] == [-signal.SIGTERM]
 
 
 def test_samples_before_the_first_record_do_not_count(scripts: None) -> None:
