@@ -14,9 +14,11 @@ out: `Before 1st record(s)`, a part of the time. Efficiency is that rate over so
 of the smallest count, a rank. Losses are the smallest means over a log interval. A GPU's use, from
 the first record on, and memory are its own; several ones' use is a mean, their memory a sum.
 Without GPUs they are the job's share of all cores, and what its processes hold. There the ranks
-share the cores, which one rank uses all of: give it one core by OMP_NUM_THREADS=1 to see what a
-rank more brings. On GPUs, where a step takes a millisecond, records are rare, and grids and
-checkpoints are left to the start and the end, so that writing them is not what is measured.
+share the cores, which one rank uses all of: `--one-core` gives the job as many cores as ranks, to
+see what a rank more brings. (OMP_NUM_THREADS=1 does not: torchrun sets it itself for several ranks,
+so pokegan takes it as not set and divides all cores.) On GPUs, where a step takes a millisecond,
+records are rare, and grids and checkpoints are left to the start and the end, so that writing them
+is not what is measured.
 """
 
 import argparse
@@ -106,6 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recipe", default="hpml")
     parser.add_argument("--data", default="demo")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--one-core", action="store_true", help="of every rank, by taskset")
     parser.add_argument("--log-every", type=int, metavar="N", help="steps (5; on GPUs 200)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("rest", nargs="*", help="after --: more arguments of pokegan train")
@@ -113,15 +116,18 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if min(args.counts) < 1:
         parser.error("--counts: numbers of 1 and more are wanted")
+    if args.one_core and max(args.counts) > len(os.sched_getaffinity(0)):
+        parser.error(f"--one-core: {len(os.sched_getaffinity(0))} cores are here")
     return args
 
 
 def measure(args: argparse.Namespace, count: int, device: str) -> Result:
     """Train on `count` ranks and read what the run has recorded."""
     folder = args.out / f"ranks-{count}-{datetime.datetime.now():%H%M%S}"
+    cores = pinned(count) if args.one_core else []
     command = training(args, count, device, folder)
     read = readings(device, count)  # may refuse, so before anything runs
-    job = subprocess.Popen([sys.executable, *command])
+    job = subprocess.Popen([*cores, sys.executable, *command])
     try:
         meter = Meter(lambda: read(job.pid), folder / "stats.jsonl")
         meter.start()
@@ -151,10 +157,16 @@ def measure(args: argparse.Namespace, count: int, device: str) -> Result:
         efficiency=1.0,
         use_percent=mean(one for _, use, _ in between(during, begun, ended) for one in use),
         memory_gib=max((sum(memory) for _, _, memory in during), default=0.0),
-        command=" ".join(["python", *command]),
+        command=" ".join([*cores, "python", *command]),
         samples=during,
         seconds_before=begun,
     )
+
+
+def pinned(cores: int) -> list[str]:
+    """Return what starts a program on so many of the cores that this one may use."""
+    chosen = sorted(os.sched_getaffinity(0))[:cores]
+    return ["taskset", "--cpu-list", ",".join(map(str, chosen))]
 
 
 def training(args: argparse.Namespace, count: int, device: str, folder: Path) -> list[str]:

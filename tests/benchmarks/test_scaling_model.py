@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,7 +303,7 @@ def test_nothing_runs_where_nothing_can_be_read(
     for device, module in (("cpu", "psutil"), ("cuda", "pynvml")):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(SystemExit, match="pip install"):
-            scaling.measure(Namespace(out=Path("out")), 1, device)
+            scaling.measure(Namespace(out=Path("out"), one_core=False), 1, device)
     assert jobs == []
 
 
@@ -316,8 +318,17 @@ def test_a_job_that_is_not_waited_for_is_ended(
     monkeypatch.setattr(scaling, "readings", lambda *_: None)
     monkeypatch.setattr(scaling.Meter, "start", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        scaling.measure(Namespace(out=Path("out")), 1, "cpu")
+        scaling.measure(Namespace(out=Path("out"), one_core=False), 1, "cpu")
     assert [job.returncode for job in jobs] == [-signal.SIGTERM]
+
+
+@pytest.mark.skipif(not shutil.which("taskset"), reason="util-linux is not here")
+def test_a_job_has_as_many_cores_as_ranks(scripts: None) -> None:
+    scaling = importlib.import_module("scaling")
+    for count in range(1, len(os.sched_getaffinity(0)) + 1):
+        code = "import os; print(len(os.sched_getaffinity(0)))"
+        command = [*scaling.pinned(count), sys.executable, "-c", code]
+        assert int(subprocess.check_output(command)) == count
 
 
 def test_samples_before_the_first_record_do_not_count(scripts: None) -> None:
