@@ -238,8 +238,12 @@ def readings(device: str, count: int) -> Callable[[int], Reading]:
             import pynvml
         except ImportError:
             sys.exit("the use of a GPU is read by NVML: pip install nvidia-ml-py")
+        import torch
+
         pynvml.nvmlInit()
-        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        # By name: NVML counts GPUs that CUDA_VISIBLE_DEVICES hides, and in another order.
+        names = [torch.cuda.get_device_properties(index).uuid for index in range(count)]
+        gpus = [pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{name}") for name in names]
         return lambda _: (
             [float(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu) for gpu in gpus],
             [pynvml.nvmlDeviceGetMemoryInfo(gpu).used / 2**30 for gpu in gpus],

@@ -322,6 +322,24 @@ def test_a_job_that_is_not_waited_for_is_ended(
     assert [job.returncode for job in jobs] == [-signal.SIGTERM]
 
 
+def test_the_gpus_that_are_read_are_those_that_train(
+    scripts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaling = importlib.import_module("scaling")
+    use = {"GPU-a": 11, "GPU-b": 22, "GPU-c": 33}  # in NVML's order
+    visible = [Namespace(uuid="c"), Namespace(uuid="a")]
+    nvml = Namespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: list(use)[index],
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetUtilizationRates=lambda gpu: Namespace(gpu=use[gpu]),
+        nvmlDeviceGetMemoryInfo=lambda gpu: Namespace(used=2**30),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", visible.__getitem__)
+    assert scaling.readings("cuda", 2)(0) == ([33.0, 11.0], [1.0, 1.0])
+
+
 @pytest.mark.skipif(not shutil.which("taskset"), reason="util-linux is not here")
 def test_a_job_has_as_many_cores_as_ranks(scripts: None) -> None:
     scaling = importlib.import_module("scaling")
