@@ -1,7 +1,7 @@
 """Preparing pictures on two cores against one, and with two processes against one on all cores.
 
-`POKEGAN_BENCH_PREPARE` sets how many pictures. With few the start of the processes counts, so the
-goal is asked of four times as many too.
+`POKEGAN_BENCH_PREPARE` sets how many pictures: 750, as a small collection has. There the quarter of a
+second counts in which processes start and the set is put in its place; the goal is asked of 3,000.
 """
 
 import itertools
@@ -43,7 +43,7 @@ def cores() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("pictures", [COUNT, 4 * COUNT], indirect=True)
 def test_data_prepare_on_two_cores_against_one(pair, pictures, cores, tmp_path) -> None:
-    """The goal is 1.8. As many processes as cores, which the main process shares with them.
+    """The goal is 1.8 with 3,000. As many processes as cores, which the main process shares.
 
     Both cores take turns at being the one: where others use the machine, one may be the slower.
     """

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The CPU kernels under AddressSanitizer and UndefinedBehaviourSanitizer: builds `_C` with both in a
-# temporary copy and runs the kernels' tests there. Needs g++ and its sanitizer libraries.
+# The CPU kernels, and the CUDA kernels as they run on a processor (host_cuda), under AddressSanitizer
+# and UndefinedBehaviourSanitizer: builds them with both in a temporary copy and runs the kernels'
+# tests there. Needs g++ and its sanitizer libraries.
 #
 #   csrc/tests/sanitize.sh [pytest arguments]          PYTHON names the interpreter
 set -euo pipefail
@@ -26,5 +27,6 @@ done
 # Python and torch never give back all their memory, so leaks say nothing here. Compiled code and
 # opcheck add nothing that these sanitizers see.
 env LD_PRELOAD="$preload" PYTHONPATH="$work" POKEGAN_OPS=compiled PYTHONMALLOC=malloc \
+  POKEGAN_HOST_CUDA_FLAGS="$flags" \
   ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
   "$PYTHON" -m pytest tests/ops -q -p no:cacheprovider --capture=sys -m "not gpu" -k "not compile and not opcheck and not inductor" "$@"
