@@ -255,12 +255,12 @@ def _backward(
     dx = w s (dy - mean(dy) - n mean(dy n)), where n = (x - m) s and s = 1 / sqrt(v + eps), is
     a dy + b x + c with one number a channel each. Batch norm in eval mode gives b x + c.
     """
+    scale = torch.rsqrt(variance + eps)
     _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
-        gradient, input, weight, mean, variance, None, None, False, eps, [False, True, True]
-    )
+        gradient, input, weight, mean, variance, mean, scale, False, eps, [False, True, True]
+    )  # CUDA asks for both pairs, though eval mode's derivative needs but one
     count = peers.count * input.numel() // input.shape[1]
     along, level = peers.sum(torch.stack((by_weight, by_bias)).to(mean)).div_(count).unbind()
-    scale = torch.rsqrt(variance + eps)
     a = scale if weight is None else scale * weight
     b = -a * scale * along
     c = -a * level - b * mean

@@ -5,6 +5,7 @@ learning rates, weights and the optimisers' state. Random numbers are counted fr
 number, which lives on the device, so every replay draws fresh ones.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -38,6 +39,10 @@ class Recorder(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Give up the memory of all that was recorded, which nobody will repeat any more."""
+        ...
+
 
 class CudaRecorder:
     """Records CUDA graphs that share a memory pool, on a stream of their own.
@@ -61,15 +66,34 @@ class CudaRecorder:
     def record(self, run: Run) -> tuple[Replay, Outcome]:
         """Capture `run`, which does nothing yet; its replay runs on the current stream."""
         graph = torch.cuda.CUDAGraph()
+        before = torch.cuda.current_stream(self.stream.device)
         try:
             with torch.cuda.graph(
                 graph, self.pool, self.stream, capture_error_mode="thread_local"
             ):  # another thread may be loading pictures
                 outcome = run()
         except RuntimeError as error:
-            reason = (str(error).splitlines() or ["no reason given"])[0]
-            raise StepRefusedError("capture", reason) from error
+            self._recover(before)
+            raise StepRefusedError("capture", first_line(error)) from error
         return graph.replay, outcome
+
+    def forget(self) -> None:
+        """Begin a new pool: the old one's tensors may still be held by somebody."""
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def _recover(self, before: torch.cuda.Stream) -> None:
+        """Undo what the end of a capture leaves undone where it fails itself, as after an error."""
+        torch.cuda.set_stream(before)
+        with contextlib.suppress(RuntimeError):  # the capture had ended in order
+            torch._C._cuda_endAllocateToPool(self.stream.device_index, self.pool)
+        self.forget()
+
+
+def first_line(error: BaseException) -> str:
+    """Return what went wrong first: an error within a capture makes its end fail, too."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 class CapturedStep(CompiledStep):
@@ -111,6 +135,7 @@ class CapturedStep(CompiledStep):
         super().forget()
         self._warm.clear()
         self._recorded.clear()
+        self.recorder.forget()
 
     def _filled(self, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         if self._buffers is None:

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.training.build import build
-from pokegan.training.captured_step import WARM_UP, CapturedStep
+from pokegan.training.captured_step import WARM_UP, CapturedStep, first_line
 from pokegan.training.compiled_step import Runner
 from pokegan.training.step import StepRefusedError
 from pokegan.training.whole_step import Outcome
@@ -81,6 +81,9 @@ class TapeRecorder:
             done = True
 
         return replay, outcome
+
+    def forget(self) -> None:
+        """Keep nothing."""
 
 
 @pytest.mark.parametrize(("recipe", "changes"), RECIPES)
@@ -201,3 +204,15 @@ def test_fifty_captured_steps_equal_eager_ones(
     require("captured", captured)
     assert captured.step.news() == []
     assert apart(eager, captured) < max(1e-4, 3 * apart(eager, control))
+
+
+def test_of_a_failed_capture_the_first_error_is_told() -> None:
+    def fail() -> None:
+        try:
+            raise RuntimeError("operator x is not permitted\nmore")
+        finally:
+            raise RuntimeError("the capture was invalidated")
+
+    with pytest.raises(RuntimeError, match="invalidated") as caught:
+        fail()
+    assert first_line(caught.value) == "operator x is not permitted"
