@@ -1,7 +1,8 @@
 """Preparing pictures on two cores against one, and with two processes against one on all cores.
 
-`POKEGAN_BENCH_PREPARE` sets how many pictures: 750, as a small collection has. There the quarter of
-a second counts in which processes start and the set is put in its place; the goal is asked of 3,000.
+`POKEGAN_BENCH_PREPARE` sets how many pictures: 750, as a small collection has. There the
+quarter of a second counts in which processes start and the set is put in its place; the goal is
+asked of 3,000.
 """
 
 import itertools

