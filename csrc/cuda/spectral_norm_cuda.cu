@@ -18,10 +18,11 @@ constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kFinishThreads = 1024;
-constexpr int kRows = 16;       // rows of W that one block reads
-constexpr int kTile = 1024;     // columns of v in shared memory at a time
-constexpr int kChunk = 4096;    // values that one block of an elementwise kernel writes
-constexpr int kMaxLayers = 64;  // 3.6 KB of the 4 KB that parameters may have everywhere
+constexpr int kColumns = 1024;   // columns of W that one block reads, of
+constexpr int kRows = 16;        // so many rows for t,
+constexpr int kSumRows = kWarp;  // and of so many for s: fewer sums to add up
+constexpr int kChunk = 4096;     // values that one block of an elementwise kernel writes
+constexpr int kMaxLayers = 56;   // 3.6 KB of the 4 KB that parameters may have everywhere
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 
 // One layer: its matrix and its share of the buffers that all layers have together.
@@ -36,7 +37,8 @@ struct Layer {
   int first_block;
   int u_offset;
   int v_offset;
-  int partial_offset;
+  int t_offset;  // of [column blocks, rows]
+  int s_offset;  // of [row blocks, columns]
 };
 
 struct Table {
@@ -60,6 +62,7 @@ __device__ __forceinline__ int logical_column(const Layer& layer, int column) {
 
 __device__ __forceinline__ int offset_of(const Layer& layer, int row, int column) {
   if (layer.columns == layer.inner) return row * layer.inner + column;
+  if (layer.inner == 1) return column * layer.rows + row;
   const int outer = column / layer.inner;
   return (outer * layer.rows + row) * layer.inner + column % layer.inner;
 }
@@ -84,118 +87,144 @@ __device__ __forceinline__ double block_sum(double value, double* shared) {
   return sum;
 }
 
-// t = W v of a block's rows, a warp for every kWarps-th of them; v passes through shared memory.
+// The part of a matrix that a block reads.
+struct Part {
+  int row;
+  int rows;
+  int column;
+  int columns;
+};
+
+// The number of blocks that `values` take, `size` each.
+constexpr POKEGAN_HOST_DEVICE int blocks_of(int values, int size) {
+  return (values + size - 1) / size;
+}
+
+// Blocks of `size` rows lie next to each other, then come those of the next columns.
+__device__ __forceinline__ Part part_of(const Layer& layer, int block, int size) {
+  const int index = block - layer.first_block;
+  const int row_blocks = blocks_of(layer.rows, size);
+  const int row = index % row_blocks * size;
+  const int column = index / row_blocks * kColumns;
+  return {row, min(size, layer.rows - row), column, min(kColumns, layer.columns - column)};
+}
+
+// Whether neighbours in memory are rows rather than columns.
+__device__ __forceinline__ bool by_lane(const Layer& layer) {
+  return layer.inner < kWarp && layer.inner < layer.columns;
+}
+
+// t = W v over the part's columns, a warp for every kWarps-th row; `tile` has v.
 template <typename T>
-__device__ __forceinline__ void rows_by_warp(const Layer& layer, int begin, int rows, const T* w,
-                                             const T* v, T* tile, T* t_shared) {
+__device__ __forceinline__ void rows_by_warp(const Layer& layer, const Part& part, const T* w,
+                                             const T* tile, T* out) {
   constexpr int kOwn = kRows / kWarps;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   T sums[kOwn] = {};
-  for (int start = 0; start < layer.columns; start += kTile) {
-    const int length = min(kTile, layer.columns - start);
-    __syncthreads();
-    for (int j = static_cast<int>(threadIdx.x); j < length; j += kThreads) {
-      tile[j] = v[logical_column(layer, start + j)];
-    }
-    __syncthreads();
-    for (int j = lane; j < length; j += kWarp) {
+#pragma unroll 2
+  for (int j = lane; j < part.columns; j += kWarp) {
 #pragma unroll
-      for (int own = 0; own < kOwn; ++own) {
-        const int row = warp + own * kWarps;
-        if (row < rows) sums[own] += w[offset_of(layer, begin + row, start + j)] * tile[j];
+    for (int own = 0; own < kOwn; ++own) {
+      const int row = warp + own * kWarps;
+      if (row < part.rows) {
+        sums[own] += w[offset_of(layer, part.row + row, part.column + j)] * tile[j];
       }
     }
   }
 #pragma unroll
   for (int own = 0; own < kOwn; ++own) {
+    const int row = warp + own * kWarps;
     const T sum = warp_sum(sums[own]);
-    if (lane == 0) t_shared[warp + own * kWarps] = sum;
-  }
-}
-
-// The same where neighbours in memory are rows rather than columns: kRows threads side by side.
-template <typename T>
-__device__ __forceinline__ void rows_by_lane(const Layer& layer, int begin, int rows, const T* w,
-                                             const T* v, T* tile, T* t_shared) {
-  constexpr int kColumns = kThreads / kRows;
-  const int row = static_cast<int>(threadIdx.x) % kRows;
-  const int first = static_cast<int>(threadIdx.x) / kRows;
-  T sum = 0;
-  if (row < rows) {
-    for (int j = first; j < layer.columns; j += kColumns) {
-      sum += w[offset_of(layer, begin + row, j)] * v[logical_column(layer, j)];
-    }
-  }
-  tile[threadIdx.x] = sum;
-  __syncthreads();
-  if (first == 0) {
-    for (int column = 1; column < kColumns; ++column) sum += tile[column * kRows + row];
-    t_shared[row] = sum;
-  }
-}
-
-// Wt t over the block's rows, a thread for each column.
-template <typename T>
-__device__ __forceinline__ void partial_by_thread(const Layer& layer, int begin, int rows,
-                                                  const T* w, const T* t_shared, T* partial) {
-  for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kThreads) {
-    T sum = 0;
-    for (int row = 0; row < rows; ++row) {
-      sum += t_shared[row] * w[offset_of(layer, begin + row, j)];
-    }
-    partial[j] = sum;
+    if (lane == 0 && row < part.rows) out[row] = sum;
   }
 }
 
 // The same with kRows threads side by side for each column.
 template <typename T>
-__device__ __forceinline__ void partial_by_lanes(const Layer& layer, int begin, int rows,
-                                                 const T* w, const T* t_shared, T* partial) {
-  constexpr int kColumns = kThreads / kRows;
+__device__ __forceinline__ void rows_by_lane(const Layer& layer, const Part& part, const T* w,
+                                             const T* tile, T* sums, T* out) {
+  constexpr int kSide = kThreads / kRows;
   const int row = static_cast<int>(threadIdx.x) % kRows;
   const int first = static_cast<int>(threadIdx.x) / kRows;
-  for (int start = 0; start < layer.columns; start += kColumns) {  // the same for all lanes
-    const int j = start + first;
-    const bool inside = row < rows && j < layer.columns;
-    T sum = inside ? t_shared[row] * w[offset_of(layer, begin + row, j)] : T(0);
-#pragma unroll
-    for (int distance = kRows / 2; distance > 0; distance /= 2) {
-      sum += __shfl_xor_sync(kAllLanes, sum, distance);
+  T sum = 0;
+  if (row < part.rows) {
+#pragma unroll 4
+    for (int j = first; j < part.columns; j += kSide) {
+      sum += w[offset_of(layer, part.row + row, part.column + j)] * tile[j];
     }
-    if (row == 0 && j < layer.columns) partial[j] = sum;
+  }
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (first == 0 && row < part.rows) {
+    for (int other = 1; other < kSide; ++other) sum += sums[other * kRows + row];
+    out[row] = sum;
   }
 }
 
-// t = W v, and (kPartials) for each block of rows its share of s = Wt t. second: v.
-template <typename T, bool kPartials>
-__global__ void __launch_bounds__(kThreads)
-    pass_kernel(const __grid_constant__ Table table, T* t, T* partials) {
-  __shared__ T tile[kTile];
-  __shared__ T t_shared[kRows];
+// t = W v, a sum for each row and block of columns. second: v.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) rows_kernel(const __grid_constant__ Table table, T* t) {
+  __shared__ T tile[kColumns];
+  __shared__ T sums[kThreads];
   const int block = static_cast<int>(blockIdx.x);
   const Layer& layer = table.layers[layer_of(table, block)];
-  const int index = block - layer.first_block;
-  const int begin = index * kRows;
-  const int rows = min(kRows, layer.rows - begin);
+  const Part part = part_of(layer, block, kRows);
   const T* w = static_cast<const T*>(layer.weight);
   const T* v = static_cast<const T*>(layer.second);
-  const bool by_lane = layer.inner < kWarp && layer.inner < layer.columns;
-  if (by_lane) {
-    rows_by_lane(layer, begin, rows, w, v, tile, t_shared);
-  } else {
-    rows_by_warp(layer, begin, rows, w, v, tile, t_shared);
+  for (int j = static_cast<int>(threadIdx.x); j < part.columns; j += kThreads) {
+    tile[j] = v[logical_column(layer, part.column + j)];
   }
   __syncthreads();
-  if (static_cast<int>(threadIdx.x) < rows) {
-    t[layer.u_offset + begin + static_cast<int>(threadIdx.x)] = t_shared[threadIdx.x];
+  T* out = t + layer.t_offset + part.column / kColumns * layer.rows + part.row;
+  if (by_lane(layer)) {
+    rows_by_lane(layer, part, w, tile, sums, out);
+  } else {
+    rows_by_warp(layer, part, w, tile, out);
   }
-  if constexpr (kPartials) {
-    T* partial = partials + layer.partial_offset + static_cast<int64_t>(index) * layer.columns;
-    if (by_lane) {
-      partial_by_lanes(layer, begin, rows, w, t_shared, partial);
-    } else {
-      partial_by_thread(layer, begin, rows, w, t_shared, partial);
+}
+
+// A row's t: what its blocks of columns have given, in order.
+template <typename T>
+__device__ __forceinline__ T whole_t(const Layer& layer, const T* t, int row) {
+  T sum = 0;
+  for (int block = 0; block < blocks_of(layer.columns, kColumns); ++block) {
+    sum += t[layer.t_offset + block * layer.rows + row];
+  }
+  return sum;
+}
+
+// s = Wt t, a sum for each column and block of rows.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    columns_kernel(const __grid_constant__ Table table, const T* t, T* s) {
+  __shared__ T t_shared[kSumRows];
+  const int block = static_cast<int>(blockIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
+  const Layer& layer = table.layers[layer_of(table, block)];
+  const Part part = part_of(layer, block, kSumRows);
+  const T* w = static_cast<const T*>(layer.weight);
+  if (thread < part.rows) t_shared[thread] = whole_t(layer, t, part.row + thread);
+  __syncthreads();
+  T* out = s + layer.s_offset + part.row / kSumRows * layer.columns + part.column;
+  if (by_lane(layer)) {  // a warp for each column
+    const int row = thread % kWarp;
+#pragma unroll 4
+    for (int j = thread / kWarp; j < part.columns; j += kWarps) {
+      const bool inside = row < part.rows;
+      const T value =
+          inside ? t_shared[row] * w[offset_of(layer, part.row + row, part.column + j)] : T(0);
+      const T sum = warp_sum(value);
+      if (row == 0) out[j] = sum;
+    }
+  } else {
+    for (int j = thread; j < part.columns; j += kThreads) {
+      T sum = 0;
+#pragma unroll 8
+      for (int row = 0; row < part.rows; ++row) {
+        sum += t_shared[row] * w[offset_of(layer, part.row + row, part.column + j)];
+      }
+      out[j] = sum;
     }
   }
 }
@@ -208,39 +237,64 @@ struct FactorPointers {
   T* v;
 };
 
-// A block for each layer: adds up s, divides by lengths. first: u, second: v, both overwritten.
+// How many threads add up a column of s: few columns leave threads for it. A power of two.
+__device__ __forceinline__ int threads_a_column(int columns) {
+  int threads = 1;
+  while (threads < kWarp && columns * threads <= kFinishThreads / 2) threads *= 2;
+  return threads;
+}
+
+// Adds the blocks of s up into the first of them; returns this thread's share of their squares.
+template <typename T>
+__device__ __forceinline__ double add_up(const Layer& layer, T* s) {
+  const int blocks = blocks_of(layer.rows, kSumRows);
+  const int threads = threads_a_column(layer.columns);
+  const int first = static_cast<int>(threadIdx.x) % threads;
+  const int side = kFinishThreads / threads;
+  double squares = 0;
+  for (int start = 0; start < layer.columns; start += side) {  // the same for all lanes
+    const int j = start + static_cast<int>(threadIdx.x) / threads;
+    T sum = 0;
+    if (j < layer.columns) {
+      for (int block = first; block < blocks; block += threads) {
+        sum += s[block * layer.columns + j];
+      }
+    }
+    for (int distance = threads / 2; distance > 0; distance /= 2) {
+      sum += __shfl_xor_sync(kAllLanes, sum, distance);
+    }
+    if (first == 0 && j < layer.columns) {
+      if (blocks > 0) s[j] = sum;
+      squares += static_cast<double>(sum) * sum;
+    }
+  }
+  return squares;
+}
+
+// A block for each layer: adds up t and s, divides by lengths. first: u, second: v, both
+// overwritten.
 template <typename T>
 __global__ void __launch_bounds__(kFinishThreads)
-    finish_kernel(const __grid_constant__ Table table, const T* t, T* partials, double eps,
+    finish_kernel(const __grid_constant__ Table table, const T* t, T* all_s, double eps,
                   FactorPointers<T> out, int first_layer) {
   __shared__ double shared[kFinishThreads / kWarp];
   const Layer& layer = table.layers[blockIdx.x];
-  const int blocks = (layer.rows + kRows - 1) / kRows;
-  T* s = partials + layer.partial_offset;
+  T* s = all_s + layer.s_offset;
+  const double s_length = sqrt(block_sum(add_up(layer, s), shared));
   double squares = 0;
-  for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kFinishThreads) {
-    T sum = 0;
-    for (int block = 0; block < blocks; ++block) {
-      sum += s[static_cast<int64_t>(block) * layer.columns + j];
-    }
-    if (blocks > 0) s[j] = sum;  // this thread alone reads and writes column j
-    squares += static_cast<double>(sum) * sum;
-  }
-  const double s_length = sqrt(block_sum(squares, shared));
-  squares = 0;
   for (int r = static_cast<int>(threadIdx.x); r < layer.rows; r += kFinishThreads) {
-    const double value = t[layer.u_offset + r];
+    const double value = whole_t(layer, t, r);
     squares += value * value;
   }
   const double t_length = sqrt(block_sum(squares, shared));
   const Normalisation scales = normalisation(t_length, s_length, eps);
   for (int r = static_cast<int>(threadIdx.x); r < layer.rows; r += kFinishThreads) {
-    const T value = static_cast<T>(t[layer.u_offset + r] * scales.u_scale);
+    const T value = static_cast<T>(whole_t(layer, t, r) * scales.u_scale);
     static_cast<T*>(layer.first)[r] = value;
     out.u[layer.u_offset + r] = value;
   }
   for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kFinishThreads) {
-    const T value = blocks > 0 ? static_cast<T>(s[j] * scales.v_scale) : T(0);
+    const T value = layer.rows > 0 ? static_cast<T>(s[j] * scales.v_scale) : T(0);
     const int column = logical_column(layer, j);
     static_cast<T*>(layer.second)[column] = value;
     out.v[layer.v_offset + column] = value;
@@ -259,7 +313,7 @@ __global__ void __launch_bounds__(kFinishThreads)
   for (int r = static_cast<int>(threadIdx.x); r < layer.rows; r += kFinishThreads) {
     const T value = static_cast<const T*>(layer.first)[r];
     out.u[layer.u_offset + r] = value;
-    sum += static_cast<double>(value) * t[layer.u_offset + r];
+    sum += static_cast<double>(value) * whole_t(layer, t, r);
   }
   for (int j = static_cast<int>(threadIdx.x); j < layer.columns; j += kFinishThreads) {
     out.v[layer.v_offset + j] = static_cast<const T*>(layer.second)[j];
@@ -359,7 +413,8 @@ struct Plan {
   std::vector<Table> tables;
   int64_t u = 0;  // lengths of what all layers share
   int64_t v = 0;
-  int64_t partials = 0;
+  int64_t t = 0;
+  int64_t s = 0;
   int64_t most_blocks = 0;  // of one table
 };
 
@@ -369,9 +424,10 @@ int checked(const char* name, int64_t value) {
   return static_cast<int>(value);
 }
 
-// `first` and `second` may be empty. by_rows: blocks of kRows rows, else of kChunk values.
+// `first` and `second` may be empty. Blocks are of `rows` rows of kColumns columns, or, if that is
+// 0, of kChunk values.
 Plan make_plan(const char* name, const Tensors& weights, const std::vector<Matrix>& matrices,
-               const Tensors& first, const Tensors& second, bool by_rows) {
+               const Tensors& first, const Tensors& second, int rows) {
   Plan plan;
   int64_t values = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -380,26 +436,32 @@ Plan make_plan(const char* name, const Tensors& weights, const std::vector<Matri
     const Matrix& m = matrices[i];
     values += m.numel() + m.rows + m.columns();
     checked(name, values);
-    const int64_t blocks =
-        by_rows ? (m.rows + kRows - 1) / kRows : (m.numel() + kChunk - 1) / kChunk;
+    const int m_rows = static_cast<int>(m.rows);
+    const int m_columns = static_cast<int>(m.columns());
+    const int column_blocks = blocks_of(m_columns, kColumns);
+    const int blocks = rows > 0 ? blocks_of(m_rows, rows) * column_blocks
+                                : blocks_of(static_cast<int>(m.numel()), kChunk);
     table.layers[table.count++] = {weights[i].const_data_ptr(),
                                    first.empty() ? nullptr : first[i].data_ptr(),
                                    second.empty() ? nullptr : second[i].data_ptr(),
-                                   static_cast<int>(m.rows),
+                                   m_rows,
                                    static_cast<int>(m.inner),
-                                   static_cast<int>(m.columns()),
+                                   m_columns,
                                    static_cast<int>(m.channels),
                                    table.blocks,
                                    static_cast<int>(plan.u),
                                    static_cast<int>(plan.v),
-                                   checked(name, plan.partials)};
-    table.blocks += static_cast<int>(blocks);
+                                   checked(name, plan.t),
+                                   checked(name, plan.s)};
+    table.blocks += blocks;
     plan.most_blocks = table.blocks > plan.most_blocks ? table.blocks : plan.most_blocks;
     plan.u += m.rows;
     plan.v += m.columns();
-    plan.partials += by_rows ? blocks * m.columns() : 0;
+    plan.t += column_blocks * m.rows;
+    plan.s += blocks_of(m_rows, kSumRows) * m.columns();
   }
-  checked(name, plan.partials);
+  checked(name, plan.t);
+  checked(name, plan.s);
   return plan;
 }
 
@@ -416,27 +478,33 @@ FactorPointers<T> pointers(const Factors& factors) {
           std::get<2>(factors).template mutable_data_ptr<T>()};
 }
 
-template <typename T, bool kPartials>
-void launch_pass(const Table& table, T* t, T* partials, cudaStream_t stream) {
+template <typename T>
+void launch_rows(const Table& table, T* t, cudaStream_t stream) {
   if (table.blocks == 0) return;
-  pass_kernel<T, kPartials><<<table.blocks, kThreads, 0, stream>>>(table, t, partials);
+  rows_kernel<T><<<table.blocks, kThreads, 0, stream>>>(table, t);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
+// Both plans are of the same layers, `of_rows` in the blocks of t and `of_columns` in those of s.
 template <typename T>
-void iterate(const Plan& plan, const Tensor& weight, int64_t iterations, double eps,
-             const Factors& factors) {
+void iterate(const Plan& of_rows, const Plan& of_columns, const Tensor& weight, int64_t iterations,
+             double eps, const Factors& factors) {
   const cudaStream_t stream = current_stream(weight);
-  const Tensor t = torch::stable::new_empty(weight, {plan.u});
-  const Tensor partials = torch::stable::new_empty(weight, {plan.partials});
+  const Tensor t = torch::stable::new_empty(weight, {of_rows.t});
+  const Tensor s = torch::stable::new_empty(weight, {of_rows.s});
   T* t_values = t.template mutable_data_ptr<T>();
-  T* partial_values = partials.template mutable_data_ptr<T>();
+  T* s_values = s.template mutable_data_ptr<T>();
   for (int64_t iteration = 0; iteration < iterations; ++iteration) {
     int first_layer = 0;
-    for (const Table& table : plan.tables) {
-      launch_pass<T, true>(table, t_values, partial_values, stream);
+    for (size_t i = 0; i < of_rows.tables.size(); ++i) {
+      const Table& table = of_columns.tables[i];
+      launch_rows<T>(of_rows.tables[i], t_values, stream);
+      if (table.blocks > 0) {
+        columns_kernel<T><<<table.blocks, kThreads, 0, stream>>>(table, t_values, s_values);
+        STD_CUDA_KERNEL_LAUNCH_CHECK();
+      }
       finish_kernel<T><<<table.count, kFinishThreads, 0, stream>>>(
-          table, t_values, partial_values, eps, pointers<T>(factors), first_layer);
+          table, t_values, s_values, eps, pointers<T>(factors), first_layer);
       STD_CUDA_KERNEL_LAUNCH_CHECK();
       first_layer += table.count;
     }
@@ -451,11 +519,12 @@ Factors spectral_iterate_cuda(Tensors weights, Tensors u, Tensors v, std::vector
   check_iterate(iterations, eps);
   const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
   const Factors factors = empty_factors(weights, matrices);
-  const Plan plan = make_plan(name, weights, matrices, u, v, true);
+  const Plan of_rows = make_plan(name, weights, matrices, u, v, kRows);
+  const Plan of_columns = make_plan(name, weights, matrices, u, v, kSumRows);
   if (weights[0].scalar_type() == ScalarType::Float) {
-    iterate<float>(plan, weights[0], iterations, eps, factors);
+    iterate<float>(of_rows, of_columns, weights[0], iterations, eps, factors);
   } else {
-    iterate<double>(plan, weights[0], iterations, eps, factors);
+    iterate<double>(of_rows, of_columns, weights[0], iterations, eps, factors);
   }
   return factors;
 }
@@ -463,11 +532,11 @@ Factors spectral_iterate_cuda(Tensors weights, Tensors u, Tensors v, std::vector
 template <typename T>
 void measure(const Plan& plan, const Tensor& weight, const Factors& factors) {
   const cudaStream_t stream = current_stream(weight);
-  const Tensor t = torch::stable::new_empty(weight, {plan.u});
+  const Tensor t = torch::stable::new_empty(weight, {plan.t});
   T* t_values = t.template mutable_data_ptr<T>();
   int first_layer = 0;
   for (const Table& table : plan.tables) {
-    launch_pass<T, false>(table, t_values, nullptr, stream);
+    launch_rows<T>(table, t_values, stream);
     sigma_kernel<T><<<table.count, kFinishThreads, 0, stream>>>(table, t_values,
                                                                 pointers<T>(factors), first_layer);
     STD_CUDA_KERNEL_LAUNCH_CHECK();
@@ -481,7 +550,7 @@ Factors spectral_sigma_cuda(Tensors weights, Tensors u, Tensors v, std::vector<i
   check_vectors(name, weights, u, v, matrices);
   const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
   const Factors factors = empty_factors(weights, matrices);
-  const Plan plan = make_plan(name, weights, matrices, u, v, true);
+  const Plan plan = make_plan(name, weights, matrices, u, v, kRows);
   if (weights[0].scalar_type() == ScalarType::Float) {
     measure<float>(plan, weights[0], factors);
   } else {
@@ -512,7 +581,7 @@ Tensors spectral_scale_cuda(Tensors weights, Tensor sigma, Tensor u, Tensor v,
   check_scale_dtype(dtype, weights);
   const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
   const Tensors out = empty_like_all(weights, dtype);
-  const Plan plan = make_plan(name, weights, matrices, out, {}, false);
+  const Plan plan = make_plan(name, weights, matrices, out, {}, 0);
   if (dtype == ScalarType::Double) {
     scale<double, double>(plan, sigma);
   } else if (dtype == ScalarType::Float) {
@@ -550,7 +619,7 @@ Tensors spectral_scale_backward_cuda(Tensors gradients, Tensors weights, Tensor 
   const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
   const Tensors ordered = check_gradients(gradients, weights);
   const Tensors out = empty_like_all(weights, weights[0].scalar_type());
-  const Plan plan = make_plan(name, weights, matrices, ordered, out, false);
+  const Plan plan = make_plan(name, weights, matrices, ordered, out, 0);
   if (weights[0].scalar_type() == ScalarType::Double) {
     backward<double, double>(plan, sigma, u, v);
   } else if (ordered[0].scalar_type() == ScalarType::Float) {

@@ -125,9 +125,9 @@ def test_the_same_bits_at_every_run() -> None:
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
-def test_no_synchronisation_and_at_most_three_launches_forward() -> None:
+def test_no_synchronisation_and_at_most_four_launches_forward() -> None:
     weights, u, v, dims = case(torch.float32)
-    spectral_scale(weights, spectral_iterate(weights, u, v, dims), dims)
+    spectral_scale(weights, spectral_iterate(weights, u, v, dims), dims)  # loads the kernels
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -143,7 +143,7 @@ def test_no_synchronisation_and_at_most_three_launches_forward() -> None:
         if event.device_type == torch.autograd.DeviceType.CUDA
         and not event.name.lower().startswith("mem")
     ]
-    assert 1 <= len(kernels) <= 3, kernels  # none at all: the profiler saw nothing
+    assert 1 <= len(kernels) <= 4, kernels  # none at all: the profiler saw nothing
 
 
 def test_replays_in_a_graph_with_new_weights() -> None:
