@@ -187,14 +187,79 @@ def _scale_reference(
         raise RuntimeError(
             "spectral_scale: dtype must be that of the weights, or bfloat16 for float32"
         )
-    scaled = []
+    due = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+    if due and not torch.compiler.is_compiling():
+        return list(_ScaleReference.apply(sigma, u, v, dims, dtype, *weights))
+    return _scale_plainly(weights, sigma, u, v, dims, dtype)
+
+
+def _scale_plainly(
+    weights: Sequence[Tensor],
+    sigma: Tensor,
+    u: Tensor,
+    v: Tensor,
+    dims: Sequence[int],
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """Do it in operators whose graph the first backward pass frees."""
     with _full_precision(weights):
-        for i, (weight, outer) in enumerate(
-            zip(weights, _outers(weights, u, v, dims), strict=True)
-        ):
-            own = (weight * outer).sum()  # ut W v: has the gradient; its value is sigma's already
-            scaled.append((weight / (sigma[i] + (own - own.detach()))).to(dtype))
-    return scaled
+        return [
+            (weight / _with_gradient(one, weight, outer)).to(dtype)
+            for one, weight, outer in zip(
+                sigma.unbind(), weights, _outers(weights, u, v, dims), strict=True
+            )
+        ]
+
+
+def _with_gradient(sigma: Tensor, weight: Tensor, outer: Tensor) -> Tensor:
+    """Return sigma of one weight; its gradient is that of ut W v."""
+    own = (weight * outer).sum()
+    return sigma + (own - own.detach())
+
+
+class _ScaleReference(torch.autograd.Function):
+    """The same with a graph that serves any number of backward passes."""
+
+    @staticmethod
+    def forward(
+        sigma: Tensor,
+        u: Tensor,
+        v: Tensor,
+        dims: Sequence[int],
+        dtype: torch.dtype,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return tuple(_scale_plainly(weights, sigma, u, v, dims, dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        sigma, u, v, dims, dtype, *weights = inputs
+        ctx.set_materialize_grads(False)
+        _remember(ctx, (weights, sigma, u, v, dims, dtype), output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        _check_unchanged(ctx)
+        sigma, u, v = ctx.factors
+        outers = _outers(ctx.weights, u, v, ctx.dims)
+        with _full_precision(ctx.weights):
+            to_weights = [
+                None if gradient is None else _to_weight(gradient, one, weight, outer)
+                for gradient, one, weight, outer in zip(
+                    gradients, sigma.unbind(), ctx.weights, outers, strict=True
+                )
+            ]
+        return None, None, None, None, None, *to_weights
+
+
+def _to_weight(gradient: Tensor, sigma: Tensor, weight: Tensor, outer: Tensor) -> Tensor:
+    """Return dW = (G - <G, W / sigma> u vt) / sigma in plain operators, to be differentiated.
+
+    In the weight's dtype and memory order.
+    """
+    sigma = _with_gradient(sigma, weight, outer)
+    wide = torch.empty_like(weight).copy_(gradient)
+    return (wide - (wide * weight).sum() / sigma * outer) / sigma
 
 
 def _outers(weights: Sequence[Tensor], u: Tensor, v: Tensor, dims: Sequence[int]) -> list[Tensor]:
@@ -303,12 +368,17 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.versions = [weight._version for weight in ctx.weights]
 
 
-def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
+def _check_unchanged(ctx: Any) -> None:
+    """Raise where a weight is not what `_remember` saw."""
     if not torch.compiler.is_compiling() and ctx.versions != [w._version for w in ctx.weights]:
         raise RuntimeError(
             "spectral_scale: a weight was changed in place between forward and backward; "
             "run the backward pass before the optimiser's step"
         )
+
+
+def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
+    _check_unchanged(ctx)
     given = next(gradient for gradient in gradients if gradient is not None)
     complete = [
         torch.zeros_like(weight, dtype=given.dtype) if gradient is None else gradient

@@ -126,7 +126,8 @@ def test_the_gradient_equals_the_references(case, seed) -> None:
 
 
 def reference_scale(weights, factors, dims):
-    return module._scale_reference(list(weights), *factors, dims, weights[0].dtype)
+    """With autograd's own gradient."""
+    return module._scale_plainly(weights, *factors, dims, weights[0].dtype)
 
 
 @pytest.mark.parametrize("reference", [False, True])
@@ -176,8 +177,10 @@ def test_gradcheck_once_and_twice(monkeypatch, reference) -> None:
     assert torch.autograd.gradgradcheck(normalise, leaves)
 
 
-@needs_extension
-def test_a_graph_serves_several_losses() -> None:
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_graph_serves_several_losses(monkeypatch, reference) -> None:
+    if reference:
+        on_reference(monkeypatch)
     weights, dims = network_weights(torch.float64)
     u, v = vectors(weights, dims)
     gradients = []
@@ -192,8 +195,10 @@ def test_a_graph_serves_several_losses() -> None:
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
-@needs_extension
-def test_a_weight_changed_before_backward_is_refused() -> None:
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_weight_changed_before_backward_is_refused(monkeypatch, reference) -> None:
+    if reference:
+        on_reference(monkeypatch)
     weights, dims = network_weights()
     u, v = vectors(weights, dims)
     leaves = [weight.requires_grad_() for weight in weights]
@@ -321,6 +326,18 @@ def test_bfloat16_gradients() -> None:
     for one, two in zip(*gradients, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_gradient_has_its_weights_memory_order(monkeypatch, reference) -> None:
+    if reference:
+        on_reference(monkeypatch)
+    weights, dims = network_weights()
+    leaves = [weight.requires_grad_() for weight in weights]
+    scaled = spectral_scale(leaves, spectral_sigma(leaves, *vectors(weights, dims), dims), dims)
+    downstream = [laid_out(torch.randn(w.shape), "transposed") for w in weights]
+    for one, leaf in zip(torch.autograd.grad(scaled, leaves, downstream), leaves, strict=True):
+        assert one.stride() == leaf.stride()
 
 
 def test_no_weights_no_work() -> None:
