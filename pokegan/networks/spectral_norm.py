@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from pokegan.errors import ConfigError
-from pokegan.networks.spectral_state import SIGMA, Stamp, dtype_for, stamp_of
+from pokegan.networks.spectral_state import SIGMA, Stamp, dtype_for, is_captured, stamp_of
 from pokegan.networks.spectral_step import TracedStep
 from pokegan.ops.spectral_norm import Factors, spectral_iterate, spectral_scale, spectral_sigma
 
@@ -105,8 +105,8 @@ class SpectralNorm:
 
     Inside bfloat16 autocast the normalised weights are written as bfloat16; the norm itself is
     always computed in the weights' precision. Under `torch.compile` nothing is shared between
-    calls: every training forward iterates. A forward captured in a CUDA graph shares nothing with
-    those outside. In eval mode nothing is iterated; sigma is ut W v.
+    calls: every training forward iterates. So does one captured in a CUDA graph, which shares
+    nothing with any other, captured or not. In eval mode nothing is iterated; sigma is ut W v.
 
     A training step that is compiled or captured as a whole iterates as often as an eager one, by
     `enter_step` before it; `begin_step`, `written` and `end_step` in it; `leave_step` after it.
@@ -208,6 +208,8 @@ class SpectralNorm:
         if torch.compiler.is_compiling():
             return self._traced[index] if self._traced is not None else self._alone(index)
         if not self._fits(index):
+            if self._is_captured():
+                return self._alone(index)
             self.refresh()
         assert self._shared is not None
         weight = self._shared.weights[index]
@@ -230,6 +232,10 @@ class SpectralNorm:
         assert self._sigma is not None
         _, u, v, _ = self._arguments()
         return Factors(self._sigma.clone(), torch.cat(u), torch.cat(v))
+
+    def _is_captured(self) -> bool:
+        """Whether a capture runs: what is computed in it has no values before its replay."""
+        return is_captured(self._parts[0].original)
 
     def _needs(self, index: int) -> bool:
         """Whether layer `index` needs a gradient now."""
@@ -261,7 +267,7 @@ class SpectralNorm:
             factors = spectral_sigma(*self._arguments())
             self._found = _Found(stamps, factors, iterated=False)
         else:
-            factors = found.factors or self._recall()
+            factors = _saveable(found.factors or self._recall())
             self._found = _Found(stamps, factors, found.iterated)
         return factors
 
@@ -280,7 +286,7 @@ class SpectralNorm:
         ]
 
     def _alone(self, index: int) -> Tensor:
-        """Normalise one layer of a network that is not compiled as a whole."""
+        """Normalise one layer of a network that is not compiled or captured as a whole."""
         weights, u, v, dims = self._arguments()
         one = slice(index, index + 1)
         if self.training:
@@ -297,14 +303,19 @@ class SpectralNorm:
         elif torch.compiler.is_compiling():
             factors = self._iterate() if self.training else spectral_sigma(*self._arguments())
             self._traced = self._scaled(factors, dtype_for(self._weights()[0]))
-        elif self.exact and self.training:
-            self._share(self._factors(always_iterate=True))
         else:
-            self.refresh()
+            if self._is_captured():
+                self.forget()
+            if self.exact and self.training:
+                self._share(self._factors(always_iterate=True))
+            else:
+                self.refresh()
 
     def _after_forward(self, network: nn.Module, arguments: Any, output: Any) -> None:
         if torch.compiler.is_compiling():
             self._traced = None
+        elif self._is_captured():
+            self.forget()
 
     def _sigma_to_save(self, index: int) -> Tensor:
         """Return sigma if it is an iteration's on the weights as they are, else zero."""
@@ -337,6 +348,13 @@ class SpectralNorm:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         _norms.add(self)
+
+
+def _saveable(factors: Factors) -> Factors:
+    """Copy factors that were made in inference mode, where autograd is to save them now."""
+    if factors.sigma.is_inference() and not torch.is_inference_mode_enabled():
+        return Factors(*(part.clone() for part in factors))
+    return factors
 
 
 class _Normalised(nn.Module):

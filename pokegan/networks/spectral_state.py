@@ -36,8 +36,12 @@ def stamp_of(weight: Tensor) -> Stamp:
         place: object = weight.data_ptr()
     except RuntimeError:
         place = object()
-    captured = weight.is_cuda and torch.cuda.is_current_stream_capturing()
-    return weight._version, place, weight.dtype, weight.device, captured
+    return weight._version, place, weight.dtype, weight.device, is_captured(weight)
+
+
+def is_captured(weight: Tensor) -> bool:
+    """Return whether what is computed from `weight` now goes into a CUDA graph, and is not run."""
+    return weight.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def dtype_for(weight: Tensor) -> torch.dtype:

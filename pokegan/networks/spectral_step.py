@@ -24,7 +24,8 @@ class TracedStep:
         iterate: runs the power method on the weights as they are, changing u and v.
         recall: gives the factors of u and v as they are; told whether sigma is on record.
         scale: divides the weights by sigma, in a dtype.
-        exact: iterate at every forward.
+        exact: iterate at every forward, and at a layer's use before the first one. Otherwise what
+            was found before the step is taken up.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class TracedStep:
         self.iterate = iterate
         self.recall = recall
         self.scale = scale
-        self.current = True
+        self.current = not exact
         self.exact = exact
         self.factors: Factors | None = None
         self.normalised: Normalised = {}

@@ -80,7 +80,7 @@ class WholeStep:
     def abandon(self) -> None:
         """Undo `prepare` for a step that was traced but not run."""
         for norm in self._all_norms():
-            norm.leave_step(True)
+            norm.leave_step(not norm.exact)  # for these `prepare` found no sigma
 
     def show(self, observer: GradientObserver, due: Due, outcome: Outcome) -> None:
         """Let `observer` see the gradients of a step, whose update is done by now."""

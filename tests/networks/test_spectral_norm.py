@@ -13,8 +13,10 @@ from torch.profiler import ProfilerActivity, profile
 from pokegan.config import NetworkConfig, RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError
+from pokegan.networks import spectral_norm, spectral_state
 from pokegan.networks.spectral_norm import spectral_norm_, spectral_norms
 from pokegan.networks.spectral_state import from_torch_state, to_torch_state
+from pokegan.ops import spectral_norm as operators
 from pokegan.ops import status
 from pokegan.training.build import build
 
@@ -122,8 +124,11 @@ def test_one_iteration_and_one_weight_a_version() -> None:
     assert network[0].weight is not weight
 
 
+@pytest.mark.parametrize("reference", [False, True])
 @pytest.mark.parametrize("together", [True, False])
-def test_gradients_of_two_passes_add_up(together) -> None:
+def test_gradients_of_two_passes_add_up(monkeypatch, together, reference) -> None:
+    if reference:
+        monkeypatch.setattr(operators, "_is_compiled", lambda weights: False)
     network, theirs = ours(), torchs()
     theirs.load_state_dict(to_torch_state(network.state_dict()))
     network(PICTURES)
@@ -156,6 +161,24 @@ def test_frozen_weights_get_no_gradient_and_thawed_ones_do() -> None:
     assert not network[0].weight.requires_grad
     assert network[5].weight.requires_grad
     assert equal(after, vectors(network))  # the same version all along
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_forward_in_inference_mode_leaves_a_second_derivative_possible(
+    monkeypatch, reference
+) -> None:
+    if reference:
+        monkeypatch.setattr(operators, "_is_compiled", lambda weights: False)
+    gradients = []
+    for network in (ours(), ours()):
+        with torch.inference_mode(mode=not gradients):
+            network(PICTURES)
+        parameters = list(network.parameters())
+        loss = network(PICTURES).square().mean()
+        first = torch.autograd.grad(loss, parameters, create_graph=True)
+        sum(one.square().sum() for one in first).backward()
+        gradients.append([parameter.grad for parameter in parameters])
+    torch.testing.assert_close(*gradients)
 
 
 def test_evaluation_iterates_never_and_follows_the_weights() -> None:
@@ -256,6 +279,55 @@ def test_compiled_in_one_graph_it_iterates_at_every_forward() -> None:
     for one, two in zip(network.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad)
     torch.testing.assert_close(vectors(network), vectors(eager))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_is_captured_is_shared_with_nobody(monkeypatch, exact) -> None:
+    network, eager = ours(exact=exact), ours(exact=True)
+    used = []
+    network[0].register_forward_hook(lambda layer, *_: used.append(layer.weight))
+    torch.testing.assert_close(network(PICTURES), eager(PICTURES))
+    with monkeypatch.context() as patch:
+        for place in (spectral_norm, spectral_state):
+            patch.setattr(place, "is_captured", lambda weight: True)
+        for _ in range(2):  # two captures, and no change of the weights
+            torch.testing.assert_close(network(PICTURES), eager(PICTURES))
+            torch.testing.assert_close(vectors(network), vectors(eager))
+        used += [network[0].weight for _ in range(2)]  # a layer by itself
+        with torch.no_grad():
+            used += [network.eval()[0].weight for _ in range(2)]
+    network.train()(PICTURES)
+    assert len(set(map(id, used))) == len(used) == 8
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_used_before_the_first_forward_of_a_step(exact, training) -> None:
+    """As by `logits_and_features`, which no hook of the network sees."""
+    network, eager = ours(exact=exact).train(training), ours(exact=exact).train(training)
+    (norm,) = spectral_norms(network)
+    norm.enter_step()
+    norm.begin_step()
+    torch.testing.assert_close(network[0].weight, eager[0].weight)
+    torch.testing.assert_close(network(PICTURES), eager(PICTURES))
+    norm.end_step()
+    norm.leave_step(norm.left)
+    torch.testing.assert_close(network[0].weight, eager[0].weight)
+    torch.testing.assert_close(vectors(network), vectors(eager))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_step_that_uses_no_layer_leaves_a_norm_that_works(exact) -> None:
+    network, eager = ours(exact=exact), ours(exact=exact)
+    (norm,) = spectral_norms(network)
+    norm.enter_step()
+    norm.begin_step()
+    norm.end_step()
+    norm.leave_step(norm.left)
+    for one in (network, eager):
+        one(PICTURES) if not exact else one[0].weight
+        one.eval()
+    torch.testing.assert_close(network(PICTURES), eager(PICTURES))
 
 
 @pytest.mark.parametrize(

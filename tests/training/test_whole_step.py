@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pokegan import recipes
 from pokegan.config import RunConfig
 from pokegan.data.packed import PackedImages
+from pokegan.networks.spectral_norm import spectral_norms
 from pokegan.training.build import Parts
 from pokegan.training.compiled_step import CompiledStep, Runner
 from pokegan.training.growth import Growth
@@ -101,6 +102,21 @@ def test_a_loaded_state_is_taken_up(narrow: Narrow) -> None:
         parts.optimizers[name].load_state_dict(optimizer)
     step(inputs_of(parts, 4, 1), 1)
     assert_same_bits(wanted, state_of(parts))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_abandoned_step_leaves_spectral_norms_that_work(narrow: Narrow, exact: bool) -> None:
+    parts = parts_of(narrow("gan-pokemon-sngan"))
+    discriminator = parts.networks["discriminator"]
+    for norm in spectral_norms(discriminator):
+        norm.exact = exact
+    whole = whole_of(parts)
+    whole.prepare(0)
+    whole.abandon()
+    discriminator.eval()
+    pictures = inputs_of(parts, 4, 0).real
+    wanted = copy.deepcopy(discriminator)(pictures)  # a copy finds sigma itself
+    torch.testing.assert_close(discriminator(pictures), wanted)
 
 
 class Norms:
