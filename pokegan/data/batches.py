@@ -14,6 +14,8 @@ from pokegan.errors import ConfigError
 from pokegan.ops import batch_gather
 from pokegan.ops.random import Stream, permutation, uniform
 
+_STRETCH = 64 << 20  # bytes of a set that are copied to its device at a time
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -170,8 +172,11 @@ class ResidentSource:
         augmentation: Augmentation | None = None,
     ) -> None:
         self.count = len(images)
-        in_memory = np.require(images, requirements=["C", "W", "O"])  # a mapped file is copied
-        self.images = torch.from_numpy(np.asarray(in_memory)).to(device)  # [N, H, W, 3] uint8
+        self.images = torch.empty(images.shape, dtype=torch.uint8, device=device)  # [N, H, W, 3]
+        some = max(1, _STRETCH // max(1, images[0].nbytes)) if self.count else 1
+        for first in range(0, self.count, some):  # of a mapped file little is in memory at a time
+            copied = np.array(images[first : first + some])
+            self.images[first : first + some].copy_(torch.from_numpy(copied))
         self.line = Line(self.count, seed, device)
         self.gather = Gather(background, seed, dtype, augmentation or Augmentation())
 

@@ -126,6 +126,7 @@ class DaliSource:
         self._branches: dict[bool, Branch] = {}
         self._given_up: set[int] = set()
         self._jobs: deque[_Job] = deque()
+        self._held: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()  # being read on a GPU
         self._closed = False
 
     def batch(self, first: int, size: int) -> RealBatch:
@@ -181,6 +182,7 @@ class DaliSource:
         self._driver.submit(self._discard_fed).result()
 
     def _discard_fed(self) -> None:
+        self._let_go(all_but=0)
         for branch in self._branches.values():
             branch.discard()
 
@@ -262,7 +264,7 @@ class DaliSource:
         """The thread does not wait for the GPU; its stream there follows DALI's."""
         order: list[int] = []
         parts: list[Tensor] = []
-        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's
+        ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's
         with torch.cuda.stream(self._side):
             for places, outputs in self._outputs(job):
                 order += places
@@ -275,7 +277,15 @@ class DaliSource:
             sorted_on_device = sorting.to(self._device, non_blocking=True)
             squares = torch.cat(parts).index_select(0, sorted_on_device)
             ready.record()
+        self._held.append((ready, parts))
+        self._let_go(all_but=1)
         return squares, ready
+
+    def _let_go(self, all_but: int) -> None:
+        """Drop DALI's pictures once they are read: it takes their memory back at once."""
+        while len(self._held) > all_but:
+            self._held[0][0].synchronize()
+            self._held.popleft()
 
     def _outputs(self, job: _Job) -> Iterator[tuple[list[int], Any]]:
         """Places and pictures of each piece of a batch; what DALI lost is handed to Pillow."""

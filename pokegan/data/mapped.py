@@ -122,6 +122,6 @@ class _Buffer:
         if not self._pinned:
             return self._images
         images = self._images.to(self._device, non_blocking=True)
-        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's
+        self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's
         self._copied.record(torch.cuda.current_stream(self._device))
         return images

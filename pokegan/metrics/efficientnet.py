@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pokegan.errors import ConfigError
 from pokegan.metrics.resize import VERSION, as_floats, resize
+from pokegan.tf32 import without_tf32
 
 FEATURES = 1280
 SIZE = 160  # px of the network's input; see docs/metrics.md for why not its native 260
@@ -68,7 +69,8 @@ class EfficientNetLite2:
         """Return [N, 1280] float32 on the CPU, of pictures [N, H, W, 3] uint8."""
         images = (resize(as_floats(pictures, self.device), self.size) - MEAN) / DEVIATION
         images = images.contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.network.forward_features(images)  # [N, 1280, size / 32, size / 32]
+        with without_tf32():
+            maps: Tensor = self.network.forward_features(images)  # [N, 1280, size / 32, size / 32]
         return maps.mean(dim=(2, 3)).cpu()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pokegan.errors import ConfigError
 from pokegan.metrics.resize import VERSION, as_floats, resize
+from pokegan.tf32 import without_tf32
 
 FEATURES = 2048
 SIZE = 299
@@ -59,7 +60,8 @@ class Inception:
     def __call__(self, pictures: NDArray[np.uint8]) -> Tensor:
         """Return [N, 2048] float32 on the CPU, of pictures [N, H, W, 3] uint8."""
         images = resize(as_floats(pictures, self.device), SIZE)
-        features: Tensor = self.network(images.mul(255).round().byte())[0]
+        with without_tf32():
+            features: Tensor = self.network(images.mul(255).round().byte())[0]
         return features.cpu()
 
 

@@ -24,10 +24,10 @@ from pokegan.objectives.phases import Phase
 from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
 from pokegan.peers import whole
+from pokegan.tf32 import allow_tf32
 from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import (
-    allow_tf32,
     choose_device,
     choose_precision,
     keep_freed_memory,

@@ -1,11 +1,14 @@
 """The moving average of the generator that samples are drawn from."""
 
 import copy
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from pokegan.networks.spectral_norm import spectral_norms
+
+Tensors: TypeAlias = list[torch.Tensor]
 
 
 class MovingAverage:
@@ -34,13 +37,11 @@ class MovingAverage:
         half_life = min(self.half_life, self.RAMP * images_seen)
         weight = 1.0 - 0.5 ** (batch / half_life) if half_life > 0 else 1.0
         torch._foreach_lerp_(self._averages, self._sources, weight)
-        for average, source in self._copies:
-            average.copy_(source)
+        for averages, sources in self._copies:
+            torch._foreach_copy_(averages, sources)
 
-    def _pair(
-        self, network: nn.Module
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Return what is averaged, from what, and the buffers that are only copied."""
+    def _pair(self, network: nn.Module) -> tuple[Tensors, Tensors, list[tuple[Tensors, Tensors]]]:
+        """Return what is averaged, from what, and what is only copied, a pair a dtype."""
         vectors = {id(v) for norm in spectral_norms(self.network) for v in norm.vectors()}
         pairs = list(
             zip(
@@ -52,4 +53,8 @@ class MovingAverage:
         mean = [a.is_floating_point() and id(a) not in vectors for a, _ in pairs]
         floating = [(a, b.detach()) for (a, b), one in zip(pairs, mean, strict=True) if one]
         others = [pair for pair, one in zip(pairs, mean, strict=True) if not one]
-        return [a for a, _ in floating], [b for _, b in floating], others
+        copies = [
+            ([a for a, _ in others if a.dtype == dtype], [b for a, b in others if a.dtype == dtype])
+            for dtype in dict.fromkeys(a.dtype for a, _ in others)  # one call each on a GPU
+        ]
+        return [a for a, _ in floating], [b for _, b in floating], copies

@@ -1,5 +1,6 @@
 """A generator for those who do not have pokegan: weights with a program, ONNX, a model card."""
 
+import copy
 import importlib
 import json
 import warnings
@@ -60,7 +61,7 @@ def export_safetensors(generator: Generator, folder: Path) -> Path:
     Raises:
         PokeganError: the network cannot be written down, or the program computes something else.
     """
-    network = generator.network.cpu()
+    network = copy.deepcopy(generator.network).cpu()  # the generator stays where it is
     latents = generator.latents(4).cpu()
     program = write_down(network, latents[:EXAMPLES], INPUT)
     facts = {
@@ -99,7 +100,7 @@ def export_onnx(generator: Generator, folder: Path) -> Path:
         PokeganError: ONNX Runtime makes other pictures of it than PyTorch.
     """
     onnxruntime = check_onnx()
-    network = generator.network.cpu()
+    network = copy.deepcopy(generator.network).cpu()  # the generator stays where it is
     latents = generator.latents(5).cpu()
     path = folder / ONNX
     with atomic_path(path) as temporary:

@@ -34,15 +34,6 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Let CUDA's products and convolutions of float32 round their inputs to TF32's 10 bits, or not.
-
-    Not: float32 means float32, whatever torch's default is.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
-
-
 def has_tf32(device: torch.device) -> bool:
     """Return whether `device` multiplies float32 faster where it need not do so exactly.
 

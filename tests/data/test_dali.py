@@ -270,6 +270,31 @@ def test_any_request_gives_its_samples_bit_for_bit(files: dict[str, bytes]) -> N
         half.close()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_busy_device_reads_pictures_before_dali_writes_over_them(
+    files: dict[str, bytes],
+) -> None:
+    """The stream that reads them is kept busy: DALI is batches ahead by the time it does."""
+    shown = []
+    for products in (0, 50):
+        source = DaliSource(Memory(files), TEAL, 32, "pad", 5, torch.device("cuda"), threads=2)
+        assert source._side is not None
+        work = torch.rand(4096, 4096, device="cuda")
+        batches = []
+        for first in range(0, 320, 32):
+            with torch.cuda.stream(source._side):
+                for _ in range(products):
+                    work = work @ work / 2048
+            batches.append(source.batch(first, 32).images)
+            if not products:
+                torch.cuda.synchronize()
+        torch.cuda.synchronize()
+        source.close()
+        shown.append(torch.stack(batches))
+    assert torch.equal(*shown)
+
+
 def test_batches_larger_than_a_pipeline_are_whole(files: dict[str, bytes]) -> None:
     source = source_of(files)
     large = source.batch(0, 3 * dali_pipeline.BATCH).images

@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from pokegan.config import RunConfig, override
+from pokegan.config import LatentConfig, NetworkConfig, RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.objectives.penalties import gradient_penalty
 from pokegan.objectives.phases import StepInput
 from pokegan.ops import conv_choice, conv_units
 from pokegan.ops.conv_choice import split_products
+from pokegan.tf32 import allow_tf32, without_tf32
 from pokegan.training import hardware
 from pokegan.training.build import build
 from pokegan.training.compiled_step import CompiledStep, Runner
-from pokegan.training.hardware import allow_tf32, choose_precision, has_tf32
+from pokegan.training.generator import Generator, GeneratorSpec
+from pokegan.training.hardware import choose_precision, has_tf32
 from pokegan.training.networks import build_networks
 from pokegan.training.session import resume, train
 from pokegan.training.step import EagerStep
@@ -143,3 +145,21 @@ def test_tf32_rounds_products_to_ten_bits() -> None:
         errors.append(float((a @ a - exact).norm() / exact.norm()))
     assert errors[0] < 1e-6
     assert 1e-5 < errors[1] < 1e-2
+
+
+def test_what_is_shown_is_float32_whatever_the_run_trains_with() -> None:
+    class Looking(torch.nn.Module):
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+            return latents.new_zeros(len(latents), 3, 8, 8)
+
+    seen: list[tuple[bool, bool]] = []
+    spec = GeneratorSpec(NetworkConfig("dcgan", {}), LatentConfig(size=4), 8, "hpml", 0, 0.0)
+    allow_tf32(True)
+    Generator(Looking(), spec).sample(3)
+    assert seen == [(False, False)]
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    with pytest.raises(RuntimeError), without_tf32():
+        raise RuntimeError
+    assert torch.backends.cudnn.allow_tf32
