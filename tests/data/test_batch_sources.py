@@ -17,7 +17,7 @@ import torch
 from awkward import Files
 from PIL import Image
 
-from pokegan.data import PackedImages, PrepareOptions, prepare
+from pokegan.data import PackedImages, PrepareOptions, batches, prepare
 from pokegan.data.batches import Augmentation, BatchSource, Recoloured, ResidentSource, split
 from pokegan.data.creatures import draw_creature
 from pokegan.data.encoded import Chosen, SourcePictures
@@ -293,3 +293,16 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stretch", [1, 3 * SIDE * SIDE * 3, 5000, 1 << 30])
+def test_a_set_that_is_copied_in_pieces_is_whole(
+    monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    """As many pictures at a time as the bytes allow; none is left out or doubled."""
+    monkeypatch.setattr(batches, "_STRETCH", stretch)
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
+    source = ResidentSource(images[:, ::-1], (0, 0, 0), SEED, CPU)  # in no order of memory
+    assert np.array_equal(source.images.numpy(), images[:, ::-1])
+    source.images.zero_()
+    assert images.any()  # what was given is not written to
