@@ -17,7 +17,7 @@ import torch
 from awkward import Files
 from PIL import Image
 
-from pokegan.data import PackedImages, PrepareOptions, batches, prepare
+from pokegan.data import PackedImages, PrepareOptions, prepare
 from pokegan.data.batches import Augmentation, BatchSource, Recoloured, ResidentSource, split
 from pokegan.data.creatures import draw_creature
 from pokegan.data.encoded import Chosen, SourcePictures
@@ -300,7 +300,7 @@ def test_a_set_that_is_copied_in_pieces_is_whole(
     monkeypatch: pytest.MonkeyPatch, stretch: int
 ) -> None:
     """As many pictures at a time as the bytes allow; none is left out or doubled."""
-    monkeypatch.setattr(batches, "_STRETCH", stretch)
+    monkeypatch.setattr("pokegan.data.batches._STRETCH", stretch)
     images = np.random.default_rng(0).integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
     source = ResidentSource(images[:, ::-1], (0, 0, 0), SEED, CPU)  # in no order of memory
     assert np.array_equal(source.images.numpy(), images[:, ::-1])
