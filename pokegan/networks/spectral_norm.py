@@ -19,7 +19,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from pokegan.errors import ConfigError
 from pokegan.networks.spectral_state import SIGMA, Stamp, dtype_for, is_captured, stamp_of
 from pokegan.networks.spectral_step import TracedStep
-from pokegan.ops.spectral_norm import Factors, spectral_iterate, spectral_scale, spectral_sigma
+from pokegan.ops.spectral_norm import spectral_iterate, spectral_scale, spectral_sigma
+from pokegan.ops.spectral_norm_reference import Factors
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)

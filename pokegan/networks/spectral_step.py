@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pokegan.ops.spectral_norm import Factors
+from pokegan.ops.spectral_norm_reference import Factors
 
 Normalised = dict[tuple[torch.dtype, bool], list[Tensor]]
 

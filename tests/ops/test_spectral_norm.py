@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pokegan.ops import spectral_iterate, spectral_scale, spectral_sigma, status
 from pokegan.ops import spectral_norm as module
-from pokegan.ops.spectral_norm import Factors, matrix_of
+from pokegan.ops.spectral_norm_reference import Factors, iterate_reference, matrix_of, scale_plainly
 
 needs_extension = pytest.mark.skipif(
     not status().cpu, reason=f"no extension: {status().cpu_reason}"
@@ -92,7 +92,7 @@ def test_the_kernels_equal_the_reference(case, iterations) -> None:
     weights, dims = case
     ours, reference = vectors(weights, dims), vectors(weights, dims)
     found = spectral_iterate(weights, *ours, dims, iterations)
-    expected = module._iterate_reference(weights, *reference, dims, iterations, 1e-12)
+    expected = iterate_reference(weights, *reference, dims, iterations, 1e-12)
     close = {"rtol": 1e-9, "atol": 1e-9}
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, **close)
@@ -127,7 +127,7 @@ def test_the_gradient_equals_the_references(case, seed) -> None:
 
 def reference_scale(weights, factors, dims):
     """With autograd's own gradient."""
-    return module._scale_plainly(weights, *factors, dims, weights[0].dtype)
+    return scale_plainly(weights, *factors, dims, weights[0].dtype)
 
 
 @pytest.mark.parametrize("reference", [False, True])

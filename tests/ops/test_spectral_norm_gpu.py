@@ -8,8 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pokegan.networks.spectral_norm import spectral_norm_, spectral_norms
 from pokegan.ops import spectral_iterate, spectral_scale, spectral_sigma, status
-from pokegan.ops import spectral_norm as module
-from pokegan.ops.spectral_norm import matrix_of
+from pokegan.ops.spectral_norm_reference import iterate_reference, matrix_of, scale_reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -62,7 +61,7 @@ def test_equals_the_reference(dtype, close, copies, memory) -> None:
     weights, u, v, dims = case(dtype, copies, memory)
     reference = [[one.clone() for one in part] for part in (u, v)]
     found = spectral_iterate(weights, u, v, dims, 2)
-    expected = module._iterate_reference(weights, *reference, dims, 2, 1e-12)
+    expected = iterate_reference(weights, *reference, dims, 2, 1e-12)
     tolerance = {"rtol": close, "atol": close}
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, **tolerance)
@@ -80,7 +79,7 @@ def test_equals_the_reference(dtype, close, copies, memory) -> None:
 
 
 def reference_scale(weights, factors, dims):
-    return module._scale_reference(list(weights), *factors, dims, weights[0].dtype)
+    return scale_reference(list(weights), *factors, dims, weights[0].dtype)
 
 
 def test_gradcheck_once_and_twice() -> None:

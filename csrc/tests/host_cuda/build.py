@@ -69,7 +69,7 @@ def rewritten(text: str) -> str:
         name = max(text.rfind(mark, 0, begin) for mark in ";{}")
         kernel = text[name + 1 : begin]
         before, kernel = kernel[: len(kernel) - len(kernel.lstrip())], kernel.strip()
-        label = re.match(r"(?:#.*\n|//.*\n|case [\w:]+:\s*|if \([^;{}]*\) |\w+:\s)*", kernel)
+        label = re.match(r"(?:case [\w:]+:\s*)?", kernel)
         assert label is not None
         before, kernel = before + label.group(), kernel[label.end() :]
         grid, block = _arguments(text[begin + 3 : end])[:2]

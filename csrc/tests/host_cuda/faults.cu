@@ -51,6 +51,9 @@ __global__ void early_kernel(int* out) {  // no fault: who has ended counts as h
 
 __global__ void beyond_kernel(int* out) { out[blockIdx.x * kThreads + threadIdx.x] = 1; }
 
+void (*const kKernels[])(int*) = {race_kernel, divergent_kernel, lost_lane_kernel,
+                                  half_kernel, early_kernel,     beyond_kernel};
+
 }  // namespace
 
 // Runs a kernel by number; returns what went wrong, or nothing.
@@ -58,25 +61,7 @@ extern "C" const char* run_fault(int number, int* out, int blocks) {
   static std::string said;
   said.clear();
   try {
-    switch (number) {
-      case 0:
-        race_kernel<<<blocks, kThreads, 0, nullptr>>>(out);
-        break;
-      case 1:
-        divergent_kernel<<<blocks, kThreads, 0, nullptr>>>(out);
-        break;
-      case 2:
-        lost_lane_kernel<<<blocks, kThreads, 0, nullptr>>>(out);
-        break;
-      case 3:
-        half_kernel<<<blocks, kThreads, 0, nullptr>>>(out);
-        break;
-      case 4:
-        early_kernel<<<blocks, kThreads, 0, nullptr>>>(out);
-        break;
-      default:
-        beyond_kernel<<<blocks, kThreads, 0, nullptr>>>(out);
-    }
+    kKernels[number]<<<blocks, kThreads, 0, nullptr>>>(out);
   } catch (const std::runtime_error& error) {
     said = error.what();
   }
