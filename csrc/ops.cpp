@@ -57,16 +57,17 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
 
   // Convolutions of bfloat16 channels_last maps; weights in float32 or bfloat16. They and the
   // gradient by the weight, of a convolution that makes `small` of `large`, are each other's
-  // gradients. `units`: 0 the widest the processor has, 1 AVX512-BF16, 2 AMX.
+  // gradients. `units`: 0 the widest the processor has, 1 AVX512-BF16, 2 AMX. `winograd`: by minimal
+  // filtering, of kernels of 4 x 4, stride 2 and at least 32 channels on both sides.
   library.def(
       "conv2d_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
-      "int units=0) -> Tensor");
+      "int units=0, bool winograd=False) -> Tensor");
   library.def(
       "conv_transpose2d_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
-      "int[] output_padding, int units=0) -> Tensor");
+      "int[] output_padding, int units=0, bool winograd=False) -> Tensor");
   library.def(
       "conv2d_weight_bf16(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
-      "ScalarType dtype, int units=0) -> Tensor");
+      "ScalarType dtype, int units=0, bool winograd=False) -> Tensor");
   // The same of float32, each value split into 2 or 3 bfloat16 that add up to it.
   library.def(
       "conv2d_split(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "

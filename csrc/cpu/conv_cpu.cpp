@@ -10,6 +10,7 @@
 #include "conv_products.h"
 #include "conv_scratch.h"
 #include "conv_weights.h"
+#include "conv_winograd.h"
 
 namespace pokegan {
 namespace {
@@ -24,6 +25,12 @@ Units chosen_units(const char* op, int64_t limit) {
 int checked_parts(const char* op, int64_t parts) {
   STD_TORCH_CHECK(parts == 2 || parts == kMostParts, op, ": parts must be 2 or 3, got ", parts);
   return static_cast<int>(parts);
+}
+
+void check_winograd(const char* op, const ConvShape& shape, bool winograd) {
+  STD_TORCH_CHECK(!winograd || suits_winograd(shape), op,
+                  ": winograd needs a kernel of 4 x 4, stride 2 and at least 32 channels on both "
+                  "sides");
 }
 
 #ifdef POKEGAN_HAS_CONV
@@ -108,6 +115,16 @@ void shuffle(const ConvShape& shape, const Tensor& input, const Tensor& weight, 
       units);
 }
 
+WinogradConvolution winograd_of(const ConvShape& shape, bool transposed, const Tensor& input,
+                                const Tensor& weight, const float* bias, Tensor& out) {
+  return {shape,
+          transposed,
+          static_cast<const uint16_t*>(input.const_data_ptr()),
+          weights_of(shape, weight),
+          bias,
+          static_cast<uint16_t*>(out.mutable_data_ptr())};
+}
+
 // In float32 and whole panels; empty without a bias.
 std::vector<float> padded_bias(const std::optional<Tensor>& bias) {
   if (!bias.has_value()) return {};
@@ -128,7 +145,7 @@ int64_t conv_units() { return static_cast<int64_t>(widest_units()); }
 
 Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
                    const std::optional<Tensor>& bias, int64_t stride, int64_t padding, int parts,
-                   int64_t units) {
+                   int64_t units, bool winograd) {
   check_maps(op, "input", input, parts);
   check_weight(op, weight, parts);
   STD_TORCH_CHECK(input.size(1) == weight.size(1), op, ": input has ", input.size(1),
@@ -142,12 +159,17 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
   shape.out_height = conv_size(shape.height, shape.kernel_height, stride, padding);
   shape.out_width = conv_size(shape.width, shape.kernel_width, stride, padding);
   check_shape(op, shape);
+  check_winograd(op, shape, winograd);
   Tensor out = empty_maps(input, {shape.images, shape.outputs, shape.out_height, shape.out_width},
                           dtype_of_maps(parts));
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
   const std::vector<float> bias_values = padded_bias(bias);
   const float* biases = bias.has_value() ? bias_values.data() : nullptr;
+  if (winograd) {
+    run_winograd(winograd_of(shape, false, input, weight, biases, out), chosen);
+    return out;
+  }
   if (uses_patches(shape)) {
     const std::vector<float> rows = patch_weights(shape, weights_of(shape, weight));
     const Weights weights{rows.data(), true, shape.outputs, 1, PatchLayout(shape).values()};
@@ -179,8 +201,8 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
 
 Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor& weight,
                               const std::optional<Tensor>& bias, int64_t stride, int64_t padding,
-                              const std::vector<int64_t>& output_padding, int parts,
-                              int64_t units) {
+                              const std::vector<int64_t>& output_padding, int parts, int64_t units,
+                              bool winograd) {
   check_maps(op, "input", input, parts);
   check_weight(op, weight, parts);
   STD_TORCH_CHECK(input.size(1) == weight.size(0), op, ": input has ", input.size(1),
@@ -201,12 +223,17 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
   shape.width =
       transposed_size(shape.out_width, shape.kernel_width, stride, padding, output_padding[1]);
   check_shape(op, shape);
+  check_winograd(op, shape, winograd);
   Tensor out = empty_maps(input, {shape.images, shape.channels, shape.height, shape.width},
                           dtype_of_maps(parts));
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
   const std::vector<float> bias_values = padded_bias(bias);
   const float* biases = bias.has_value() ? bias_values.data() : nullptr;
+  if (winograd) {
+    run_winograd(winograd_of(shape, true, input, weight, biases, out), chosen);
+    return out;
+  }
   if (suits_shuffle(shape.channels, shape.width, shape.outputs, shape, stride, parts)) {
     shuffle(shape, input, weight, biases, true, chosen, out);
     return out;
@@ -230,7 +257,7 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
 
 Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
                        const std::vector<int64_t>& kernel, int64_t stride, int64_t padding,
-                       ScalarType dtype, int parts, int64_t units) {
+                       ScalarType dtype, int parts, int64_t units, bool winograd) {
   check_maps(op, "large", large, parts);
   check_maps(op, "small", small, parts);
   STD_TORCH_CHECK(kernel.size() == 2, op, ": kernel must hold two numbers");
@@ -245,6 +272,7 @@ Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
   STD_TORCH_CHECK(conv_size(shape.height, kernel[0], stride, padding) == shape.out_height &&
                       conv_size(shape.width, kernel[1], stride, padding) == shape.out_width,
                   op, ": a convolution with this kernel does not make small of large");
+  check_winograd(op, shape, winograd);
   Tensor out = empty_maps(large, {shape.outputs, shape.channels, kernel[0], kernel[1]}, dtype);
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
@@ -256,6 +284,13 @@ Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
   const bool wide = dtype == ScalarType::Float;
   float* out_float = wide ? static_cast<float*>(out.mutable_data_ptr()) : nullptr;
   uint16_t* out_bfloat = wide ? nullptr : static_cast<uint16_t*>(out.mutable_data_ptr());
+  if (winograd) {
+    run_winograd_weight_gradient({shape, static_cast<const uint16_t*>(large.const_data_ptr()),
+                                  static_cast<const uint16_t*>(small.const_data_ptr()), out_float,
+                                  out_bfloat},
+                                 chosen);
+    return out;
+  }
   if (uses_patches(shape)) {
     run_patch_weight_gradient(
         {shape, large.const_data_ptr(), small.const_data_ptr(), parts, out_float, out_bfloat},
@@ -275,27 +310,30 @@ Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
 }
 
 Tensor conv2d_bf16_cpu(const Tensor& input, const Tensor& weight, std::optional<Tensor> bias,
-                       int64_t stride, int64_t padding, int64_t units) {
-  return convolution("conv2d_bf16", input, weight, bias, stride, padding, 1, units);
+                       int64_t stride, int64_t padding, int64_t units, bool winograd) {
+  return convolution("conv2d_bf16", input, weight, bias, stride, padding, 1, units, winograd);
 }
 
 Tensor conv_transpose2d_bf16_cpu(const Tensor& input, const Tensor& weight,
                                  std::optional<Tensor> bias, int64_t stride, int64_t padding,
-                                 std::vector<int64_t> output_padding, int64_t units) {
+                                 std::vector<int64_t> output_padding, int64_t units,
+                                 bool winograd) {
   return transposed_convolution("conv_transpose2d_bf16", input, weight, bias, stride, padding,
-                                output_padding, 1, units);
+                                output_padding, 1, units, winograd);
 }
 
 Tensor conv2d_weight_bf16_cpu(const Tensor& large, const Tensor& small, std::vector<int64_t> kernel,
-                              int64_t stride, int64_t padding, ScalarType dtype, int64_t units) {
+                              int64_t stride, int64_t padding, ScalarType dtype, int64_t units,
+                              bool winograd) {
   return weight_gradient("conv2d_weight_bf16", large, small, kernel, stride, padding, dtype, 1,
-                         units);
+                         units, winograd);
 }
 
 Tensor conv2d_split_cpu(const Tensor& input, const Tensor& weight, std::optional<Tensor> bias,
                         int64_t stride, int64_t padding, int64_t parts, int64_t units) {
   const char* op = "conv2d_split";
-  return convolution(op, input, weight, bias, stride, padding, checked_parts(op, parts), units);
+  return convolution(op, input, weight, bias, stride, padding, checked_parts(op, parts), units,
+                     false);
 }
 
 Tensor conv_transpose2d_split_cpu(const Tensor& input, const Tensor& weight,
@@ -304,7 +342,7 @@ Tensor conv_transpose2d_split_cpu(const Tensor& input, const Tensor& weight,
                                   int64_t units) {
   const char* op = "conv_transpose2d_split";
   return transposed_convolution(op, input, weight, bias, stride, padding, output_padding,
-                                checked_parts(op, parts), units);
+                                checked_parts(op, parts), units, false);
 }
 
 Tensor conv2d_weight_split_cpu(const Tensor& large, const Tensor& small,
@@ -312,7 +350,7 @@ Tensor conv2d_weight_split_cpu(const Tensor& large, const Tensor& small,
                                int64_t parts, int64_t units) {
   const char* op = "conv2d_weight_split";
   return weight_gradient(op, large, small, kernel, stride, padding, ScalarType::Float,
-                         checked_parts(op, parts), units);
+                         checked_parts(op, parts), units, false);
 }
 
 }  // namespace

@@ -2,9 +2,10 @@
 
 Ours needs a processor with AMX or AVX512-BF16 and arithmetic in bfloat16; or in float32, with AMX,
 where `split_products` allows it. Where it can be used, both are timed once for each shape and count
-of threads, forward and backward, and the outcome is kept in the cache folder and in checkpoints, so
-that a run that is continued uses what it has used before. `POKEGAN_CONV=own` and
-`POKEGAN_CONV=stock` decide without timing.
+of threads, forward and backward, ours with and without minimal filtering (`Winograd`) where that
+is possible; the outcome is kept in the cache folder and in checkpoints, so that a run that is
+continued uses what it has used before. `POKEGAN_CONV` steers it: `own`, `winograd` and `stock`
+decide without timing, `direct` times without minimal filtering.
 """
 
 import contextlib
@@ -32,11 +33,13 @@ from pokegan.ops.conv import (
     conv_transpose2d_split,
     conv_units,
 )
+from pokegan.ops.conv_gradients import Winograd
 
-CHOICES = ("auto", "own", "stock")
+CHOICES = ("auto", "direct", "own", "winograd", "stock")
 _FILE = "convolutions.json"
-_OPERATORS = "4"  # to be raised when one of ours becomes faster or slower
+_OPERATORS = "5"  # to be raised when one of ours becomes faster or slower
 _ROUNDS = 5
+_WORTH = 1.05  # times faster, for which minimal filtering may round once more
 _CLEAR = 1.5  # times faster: no further round is needed
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -57,6 +60,12 @@ class Case(NamedTuple):
     output_padding: tuple[int, int] = (0, 0)
     split: bool = False  # float32 by split products; else bfloat16
 
+    @property
+    def can_be_filtered(self) -> bool:
+        """Whether minimal filtering is possible."""
+        sides = (self.kernel_height, self.kernel_width, self.stride)
+        return sides == (4, 4, 2) and min(self.inputs, self.outputs) >= 32 and not self.split
+
     def __str__(self) -> str:
         """One line, the key in the cache."""
         name = ("conv_transpose2d" if self.transposed else "conv2d") + "_split" * self.split
@@ -68,12 +77,35 @@ class Case(NamedTuple):
         )
 
 
+class Choice(NamedTuple):
+    """Who computes a layer: ours, each operator with or without minimal filtering, or PyTorch."""
+
+    own: bool
+    winograd: Winograd = Winograd()
+
+    def __str__(self) -> str:
+        """`stock`, `own`, or `own` and the operators that are filtered, as in checkpoints."""
+        filtered = [name for name, used in self.winograd._asdict().items() if used]
+        return " ".join(["own", *filtered]) if self.own else "stock"
+
+    @classmethod
+    def parse(cls, text: str | bool) -> "Choice":
+        """Return what `str` was taken of; older checkpoints say whether it is ours."""
+        if isinstance(text, bool):
+            return cls(text)
+        first, *filtered = text.split()
+        return cls(first == "own", Winograd(**dict.fromkeys(filtered, True)))
+
+
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """`F.conv2d`, by our operator where that is faster; shapes and autocast as there."""
-    if _can_be_own(input, weight) and uses_own(_case(False, input, weight, stride, padding)):
-        if _is_split(input):
+    if _can_be_own(input, weight):
+        choice = choose(_case(False, input, weight, stride, padding))
+        if choice.own and _is_split(input):
             return conv2d_split(input, weight, bias, stride, padding)
-        return conv2d_bf16(input.to(torch.bfloat16), weight, bias, stride, padding)
+        if choice.own:
+            narrow = input.to(torch.bfloat16)
+            return conv2d_bf16(narrow, weight, bias, stride, padding, winograd=choice.winograd)
     return F.conv2d(input, weight, bias, stride, padding)
 
 
@@ -86,16 +118,14 @@ def conv_transpose2d(
     output_padding: tuple[int, int],
 ) -> Tensor:
     """`F.conv_transpose2d`, by our operator where that is faster; shapes and autocast as there."""
-    if (
-        _can_be_own(input, weight)
-        and max(output_padding) < stride
-        and uses_own(_case(True, input, weight, stride, padding, output_padding))
-    ):
-        if _is_split(input):
-            return conv_transpose2d_split(input, weight, bias, stride, padding, output_padding)
-        return conv_transpose2d_bf16(
-            input.to(torch.bfloat16), weight, bias, stride, padding, output_padding
-        )
+    numbers = (stride, padding, output_padding)
+    if _can_be_own(input, weight) and max(output_padding) < stride:
+        choice = choose(_case(True, input, weight, *numbers))
+        if choice.own and _is_split(input):
+            return conv_transpose2d_split(input, weight, bias, *numbers)
+        if choice.own:
+            narrow = input.to(torch.bfloat16)
+            return conv_transpose2d_bf16(narrow, weight, bias, *numbers, winograd=choice.winograd)
     return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding)
 
 
@@ -117,36 +147,39 @@ class split_products:  # noqa: N801  (a context manager, named as torch names it
         _split_allowed = self.before
 
 
-def uses_own(case: Case) -> bool:
-    """Return whether a layer of this shape uses our operator; time both at the first question.
+def choose(case: Case) -> Choice:
+    """Return who computes a layer of this shape; time all at the first question.
 
-    Inside `torch.compile` nothing can be timed: ours is used unless `POKEGAN_CONV=stock`.
+    Inside `torch.compile` nothing can be timed: ours is used, without minimal filtering unless
+    `POKEGAN_CONV=winograd`, and not with `POKEGAN_CONV=stock`.
     """
-    if mode() != "auto" or torch.compiler.is_compiling():
-        return mode() != "stock"
+    if mode() not in ("auto", "direct") or torch.compiler.is_compiling():
+        filtered = mode() == "winograd" and case.can_be_filtered
+        return Choice(mode() != "stock", Winograd(filtered, filtered, filtered))
     key = (case, torch.get_num_threads())
     known = _known.get(key)
     if known is None:
         text = str(case)
         if text not in _decided:
-            _decided[text] = _recall_or_measure(case) >= 1
-        known = _known[key] = _decided[text]
+            _decided[text] = _recall_or_measure(case)
+        decided = _decided[text]
+        known = _known[key] = decided if mode() == "auto" else Choice(decided.own)
     return known
 
 
-def choices() -> dict[str, bool]:
-    """Return what was decided in this process, by shape: whether ours is used."""
-    return dict(_decided)
+def choices() -> dict[str, str]:
+    """Return what was decided in this process, by shape, in words."""
+    return {case: str(choice) for case, choice in _decided.items()}
 
 
-def keep_to(decided: Mapping[str, bool]) -> None:
+def keep_to(decided: Mapping[str, str | bool]) -> None:
     """Use what another process `decided`: a run that goes on keeps its arithmetic."""
-    _decided.update(decided)
+    _decided.update({case: Choice.parse(choice) for case, choice in decided.items()})
     _known.clear()
 
 
 def mode() -> str:
-    """Return `POKEGAN_CONV`: auto, own or stock; always stock where ours cannot run."""
+    """Return `POKEGAN_CONV`, one of `CHOICES`; always stock where ours cannot run."""
     return _MODE
 
 
@@ -167,33 +200,48 @@ _MODE = _read_mode()  # fixed for the process, so a compiled function sees a con
 
 def measured() -> dict[str, float]:
     """Return how many times faster ours was than PyTorch's, by shape, as the cache has it."""
-    try:
-        stored = json.loads(_path().read_text(encoding="utf-8"))
-        if stored["made_on"] != _made_on():
-            return {}
-        return {str(case): float(ratio) for case, ratio in stored["faster"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    return {case: ratio for case, (ratio, _) in _cached().items()}
 
 
-def measure(case: Case) -> float:
-    """Return how many times faster ours is than PyTorch's: forward and both gradients."""
+def measure(case: Case, filter: bool = True) -> tuple[float, Winograd]:
+    """Return how many times faster ours is than PyTorch's, forward and both gradients.
+
+    And which of the three were faster by minimal filtering, which ours was timed with. Without
+    `filter` that is not tried.
+    """
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        ours, stock = _contenders(case)
-        _seconds(ours), _seconds(stock)
-        best_of_ours = best_of_stock = float("inf")
-        for _ in range(_ROUNDS):
-            best_of_ours = min(best_of_ours, _seconds(ours))
-            best_of_stock = min(best_of_stock, _seconds(stock))
-            ratio = best_of_stock / best_of_ours
-            if not 1 / _CLEAR < ratio < _CLEAR:
-                break
+        direct, filtered, stock = _contenders(case)
+        ways = [False] * len(direct)
+        if filter and case.can_be_filtered:
+            pairs = zip(direct, filtered, strict=True)
+            ways = [_times_faster(new, old) > _WORTH for old, new in pairs]
+        operators = zip(direct, filtered, ways, strict=True)
+        chosen = [new if used else old for old, new, used in operators]
+
+        def ours() -> None:
+            for operator in chosen:
+                operator()
+
+        return _times_faster(ours, stock), Winograd(*ways)
+
+
+def _times_faster(one: Callable[[], object], other: Callable[[], object]) -> float:
+    """Return how many times faster `one` is than `other`: the best of some rounds in turns."""
+    _seconds(one), _seconds(other)
+    best = best_of_other = float("inf")
+    ratio = 1.0
+    for _ in range(_ROUNDS):
+        best = min(best, _seconds(one))
+        best_of_other = min(best_of_other, _seconds(other))
+        ratio = best_of_other / best
+        if not 1 / _CLEAR < ratio < _CLEAR:
+            break
     return ratio
 
 
 _split_allowed = False
-_known: dict[tuple[Case, int], bool] = {}
-_decided: dict[str, bool] = {}
+_known: dict[tuple[Case, int], Choice] = {}
+_decided: dict[str, Choice] = {}
 
 
 def _can_be_own(input: Tensor, weight: Tensor) -> bool:
@@ -234,21 +282,48 @@ def _case(
     return Case(transposed, *sizes, stride, padding, output_padding, _is_split(input))
 
 
-def _recall_or_measure(case: Case) -> float:
-    """Return the ratio that the cache has; measure it and keep it if it has none."""
-    recalled = measured().get(str(case))
-    if recalled is not None:
-        return recalled
-    found = measure(case)
-    faster = {str(case): round(found, 3)} | measured()  # another process may have been first
-    content = {"made_on": _made_on(), "faster": dict(sorted(faster.items()))}
-    with contextlib.suppress(OSError):  # then it is measured again in the next process
-        write_text(_path(), json.dumps(content, indent=1) + "\n")
-    return faster[str(case)]
+def _recall_or_measure(case: Case) -> Choice:
+    """Return what the cache has; measure it and keep it if it has nothing."""
+    filter = mode() == "auto"
+    key = str(case) if filter or not case.can_be_filtered else f"{case}, direct"
+    recalled = _cached().get(key)
+    if recalled is None:
+        ratio, winograd = measure(case, filter)
+        recalled = _cached().get(key, (round(ratio, 3), winograd))  # another may have been first
+        cached = _cached() | {key: recalled}
+        content = {
+            "made_on": _made_on(),
+            "faster": {case: ratio for case, (ratio, _) in sorted(cached.items())},
+            "winograd": {case: list(ways) for case, (_, ways) in sorted(cached.items())},
+        }
+        with contextlib.suppress(OSError):  # then it is measured again in the next process
+            write_text(_path(), json.dumps(content, indent=1) + "\n")
+    ratio, winograd = recalled
+    return Choice(True, winograd) if ratio >= 1 else Choice(False)
 
 
-def _contenders(case: Case) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Ours and PyTorch's: forward and both gradients, on ones, which need no random numbers."""
+def _cached() -> dict[str, tuple[float, Winograd]]:
+    """Return how many times faster ours was, and by which operators, by shape."""
+    try:
+        stored = json.loads(_path().read_text(encoding="utf-8"))
+        if stored["made_on"] != _made_on():
+            return {}
+        return {
+            str(case): (float(ratio), Winograd(*map(bool, stored["winograd"][case])))
+            for case, ratio in stored["faster"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+Operator = Callable[[], object]
+
+
+def _contenders(case: Case) -> tuple[list[Operator], list[Operator], Operator]:
+    """Our convolution and its gradients, these by minimal filtering, and PyTorch's, all in one.
+
+    In the order of `Winograd`; on ones, which need no random numbers.
+    """
     ends = (case.inputs, case.outputs) if case.transposed else (case.outputs, case.inputs)
     dtype = torch.float32 if case.split else torch.bfloat16
     weight = _ones(torch.float32, *ends, case.kernel_height, case.kernel_width)
@@ -273,10 +348,13 @@ def _contenders(case: Case) -> tuple[Callable[[], object], Callable[[], object]]
         ]
     large, small = (other, maps) if case.transposed else (maps, other)
 
-    def ours() -> None:
-        convolve(large, weight, None, *numbers, *last)
-        transpose(small, weight, None, *numbers, more, *last)
-        to_weight(large, small, kernel, *numbers, *(last or (torch.float32,)))
+    def ours(**how: bool) -> list[Operator]:
+        dtypes = last or (torch.float32,)
+        return [
+            lambda: convolve(large, weight, None, *numbers, *last, **how),
+            lambda: transpose(small, weight, None, *numbers, more, *last, **how),
+            lambda: to_weight(large, small, kernel, *numbers, *dtypes, **how),
+        ]
 
     stride, padding = [case.stride] * 2, [case.padding] * 2
 
@@ -289,7 +367,7 @@ def _contenders(case: Case) -> tuple[Callable[[], object], Callable[[], object]]
         )
         gradient.float()
 
-    return ours, stock
+    return ours(), ours(winograd=True), stock
 
 
 def _ones(dtype: torch.dtype, *shape: int) -> Tensor:

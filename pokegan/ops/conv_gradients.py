@@ -23,43 +23,64 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
+class Winograd(NamedTuple):
+    """Which operators of a layer use minimal filtering; see `conv`."""
+
+    convolve: bool = False
+    transpose: bool = False
+    weight: bool = False
+
+
 class Family(NamedTuple):
     """Operators of one arithmetic.
 
     `last` are the last arguments of both convolutions: (units,) of `_bf16`, (parts, units) of
     `_split`; the gradient by the weight takes the weight's dtype as well, where there is a choice.
+    `_bf16` have `Winograd`'s flag behind them.
     """
 
     name: str
+    has_winograd: bool
 
     def operator(self, operation: str) -> Any:
         """Return `conv2d`, `conv_transpose2d` or `conv2d_weight` of this family."""
         return getattr(_ops, f"{operation}_{self.name}")
 
-    def convolve(self, x: Tensor, w: Tensor, stride: int, padding: int, last: Numbers) -> Tensor:
+    def flag(self, winograd: bool) -> tuple[bool, ...]:
+        """Return the argument that says how an operator multiplies, if it has it."""
+        return (winograd,) if self.has_winograd else ()
+
+    def convolve(self, x: Tensor, w: Tensor, by: "Settings") -> Tensor:
         """Return y of x and w."""
-        y: Tensor = self.operator("conv2d")(x, w, None, stride, padding, *last)
+        flag = self.flag(by.winograd.convolve)
+        y: Tensor = self.operator("conv2d")(x, w, None, by.stride, by.padding, *by.last, *flag)
         return y
 
-    def transpose(
-        self, y: Tensor, w: Tensor, like: Tensor, stride: int, padding: int, last: Numbers
-    ) -> Tensor:
+    def transpose(self, y: Tensor, w: Tensor, like: Tensor, by: "Settings") -> Tensor:
         """Return x of y and w, of the size of `like`."""
         more = [
-            like.shape[axis] - ((y.shape[axis] - 1) * stride - 2 * padding + w.shape[axis])
+            like.shape[axis] - ((y.shape[axis] - 1) * by.stride - 2 * by.padding + w.shape[axis])
             for axis in (2, 3)
         ]
-        x: Tensor = self.operator("conv_transpose2d")(y, w, None, stride, padding, more, *last)
+        numbers = (by.stride, by.padding, more, *by.last, *self.flag(by.winograd.transpose))
+        x: Tensor = self.operator("conv_transpose2d")(y, w, None, *numbers)
         return x
 
-    def weight(
-        self, x: Tensor, y: Tensor, like: Tensor, stride: int, padding: int, last: Numbers
-    ) -> Tensor:
+    def weight(self, x: Tensor, y: Tensor, like: Tensor, by: "Settings") -> Tensor:
         """Return w of x and y, of the shape and dtype of `like`."""
         dtype = (like.dtype,) if self.name == "bf16" else ()
-        kernel = like.shape[2:]
-        w: Tensor = self.operator("conv2d_weight")(x, y, kernel, stride, padding, *dtype, *last)
+        numbers = (by.stride, by.padding, *dtype, *by.last, *self.flag(by.winograd.weight))
+        w: Tensor = self.operator("conv2d_weight")(x, y, like.shape[2:], *numbers)
         return w
+
+
+class Settings(NamedTuple):
+    """What the operators of a layer have in common."""
+
+    stride: int
+    padding: int
+    last: Numbers
+    winograd: Winograd
 
 
 def register(family: Family) -> None:
@@ -71,14 +92,16 @@ def register(family: Family) -> None:
     ):
         operator = f"pokegan::{operation}_{family.name}"
         torch.library.register_fake(operator, fake)
-        torch.library.register_autograd(operator, _of(family, backward), setup_context=setup)
+        torch.library.register_autograd(
+            operator, _of(family, backward), setup_context=_setup_of(family, setup)
+        )
 
 
 class Convolution(torch.autograd.Function):
     """A convolution or a transposed one: the same operator, with less Python around a call.
 
-    `numbers` are the operator's arguments behind the bias. Inside `torch.compile` the operator is
-    called as it is.
+    `numbers` are the operator's arguments behind the bias, without `Winograd`'s flag. Inside
+    `torch.compile` the operator is called as it is.
     """
 
     @staticmethod
@@ -90,12 +113,14 @@ class Convolution(torch.autograd.Function):
         family: Family,
         transposed: bool,
         numbers: Numbers,
+        winograd: Winograd,
     ) -> Tensor:
         """Return the operator's result; maps and weight are channels_last."""
         operator = family.operator("conv_transpose2d" if transposed else "conv2d")
+        flag = family.flag(winograd.transpose if transposed else winograd.convolve)
         with torch._C._AutoDispatchBelowAutograd():
-            out: Tensor = operator(input, weight, bias, *numbers)
-        _setup(ctx, (input, weight, bias, *numbers), out)
+            out: Tensor = operator(input, weight, bias, *numbers, *flag)
+        _setup(ctx, (input, weight, bias, *numbers), winograd)
         ctx.family, ctx.run = family, _backward_of_transposed if transposed else _backward
         return out
 
@@ -103,14 +128,26 @@ class Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of input, weight and bias."""
         if gradient is None:
-            return (None,) * 6
+            return (None,) * 7
         gradient = channels_last(gradient)
         if torch.is_grad_enabled():  # to be differentiated again
             grads = ctx.run(ctx.family, ctx, gradient)
         else:
             with torch._C._AutoDispatchBelowAutograd():
                 grads = ctx.run(ctx.family, ctx, gradient)
-        return *grads, None, None, None
+        return *grads, None, None, None, None
+
+
+def _setup_of(family: Family, setup: Any) -> Any:
+    """Take the last argument of an operator as that of its gradients, too."""
+
+    def run(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if family.has_winograd:
+            setup(ctx, inputs[:-1], Winograd(*[inputs[-1]] * 3))
+        else:
+            setup(ctx, inputs, Winograd())
+
+    return run
 
 
 def _of(family: Family, backward: Any) -> Any:
@@ -159,23 +196,24 @@ def _fake_weight(
     return _empty(large, small.shape[1], large.shape[1], kernel[0], kernel[1], dtype)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup(ctx: Any, inputs: tuple[Any, ...], winograd: Winograd) -> None:
     ctx.set_materialize_grads(False)  # see `second_order`
-    input, weight, bias, ctx.stride, ctx.padding, *last = inputs
-    ctx.last = tuple(last[1:] if isinstance(last[0], list | tuple) else last)  # no output_padding
+    input, weight, bias, stride, padding, *last = inputs
+    last = last[1:] if isinstance(last[0], list | tuple) else last  # no output_padding
+    ctx.settings = Settings(stride, padding, tuple(last), winograd)
     ctx.save_for_backward(input, weight)
     ctx.bias_dtype = None if bias is None else bias.dtype
 
 
 def _backward(family: Family, ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     input, weight = ctx.saved_tensors
-    numbers = (ctx.stride, ctx.padding, ctx.last)
+    settings = ctx.settings
     to_input = to_weight = to_bias = None
     by_weights = not second_order.inside()
     if ctx.needs_input_grad[0]:
-        to_input = family.transpose(gradient, weight, input, *numbers)
+        to_input = family.transpose(gradient, weight, input, settings)
     if ctx.needs_input_grad[1] and by_weights:
-        to_weight = family.weight(input, gradient, weight, *numbers)
+        to_weight = family.weight(input, gradient, weight, settings)
     if ctx.needs_input_grad[2] and by_weights:
         to_bias = _bias_gradient(gradient, ctx.bias_dtype)
     return to_input, to_weight, to_bias
@@ -185,33 +223,34 @@ def _backward_of_transposed(
     family: Family, ctx: Any, gradient: Tensor
 ) -> tuple[Tensor | None, ...]:
     input, weight = ctx.saved_tensors
-    numbers = (ctx.stride, ctx.padding, ctx.last)
+    settings = ctx.settings
     to_input = to_weight = to_bias = None
     by_weights = not second_order.inside()
     if ctx.needs_input_grad[0]:
-        to_input = family.convolve(gradient, weight, *numbers)
+        to_input = family.convolve(gradient, weight, settings)
     if ctx.needs_input_grad[1] and by_weights:
-        to_weight = family.weight(gradient, input, weight, *numbers)
+        to_weight = family.weight(gradient, input, weight, settings)
     if ctx.needs_input_grad[2] and by_weights:
         to_bias = _bias_gradient(gradient, ctx.bias_dtype)
     return to_input, to_weight, to_bias
 
 
-def _setup_weight(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_weight(ctx: Any, inputs: tuple[Any, ...], winograd: Winograd) -> None:
     ctx.set_materialize_grads(False)
-    large, small, _, ctx.stride, ctx.padding, *last = inputs
-    ctx.last = tuple(last[1:] if large.dtype == torch.bfloat16 else last)  # no dtype
+    large, small, _, stride, padding, *last = inputs
+    last = last[1:] if large.dtype == torch.bfloat16 else last  # no dtype
+    ctx.settings = Settings(stride, padding, tuple(last), winograd)
     ctx.save_for_backward(large, small)
 
 
 def _backward_of_weight(family: Family, ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     large, small = ctx.saved_tensors
-    numbers = (ctx.stride, ctx.padding, ctx.last)
+    settings = ctx.settings
     to_large = to_small = None
     if ctx.needs_input_grad[0]:
-        to_large = family.transpose(small, gradient, large, *numbers)
+        to_large = family.transpose(small, gradient, large, settings)
     if ctx.needs_input_grad[1]:
-        to_small = family.convolve(large, gradient, *numbers)
+        to_small = family.convolve(large, gradient, settings)
     return to_large, to_small
 
 

@@ -62,12 +62,15 @@ def _convolutions() -> str:
     """Say who computes the convolutions on the CPU, but for those of --precision fp32."""
     if conv_units() == "none":
         return "PyTorch's (ours need AMX or AVX512-BF16, and compiled operators)"
-    if mode() != "auto":
-        return {"own": "ours", "stock": "PyTorch's"}[mode()] + f" (POKEGAN_CONV={mode()})"
+    forced = {"own": "ours", "winograd": "ours, filtered", "stock": "PyTorch's"}.get(mode())
+    if forced is not None:
+        return f"{forced} (POKEGAN_CONV={mode()})"
     ratios = list(measured().values())
     faster = sum(ratio >= 1 for ratio in ratios)
+    how = "" if mode() == "auto" else f" (POKEGAN_CONV={mode()})"
     return (
-        f"ours by {conv_units()} where they are faster: at {faster} of {len(ratios)} shapes so far"
+        f"ours by {conv_units()} where they are faster: at {faster} of {len(ratios)} shapes so "
+        f"far{how}"
     )
 
 

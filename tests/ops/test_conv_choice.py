@@ -19,15 +19,17 @@ from pokegan.ops import (
 from pokegan.ops.conv_choice import (
     Case,
     choices,
+    choose,
     keep_to,
     measure,
     measured,
     split_products,
-    uses_own,
 )
+from pokegan.ops.conv_gradients import Winograd
 
 needs_kernels = pytest.mark.skipif(conv_units() == "none", reason="no bfloat16 units")
 needs_amx = pytest.mark.skipif(conv_units() != "AMX", reason="no AMX")
+DIRECT = Winograd()
 CASE = Case(False, 16, 8, 8, 8, 16, 4, 4, 2, 1)
 
 
@@ -37,10 +39,10 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(conv_choice, "_known", {})
     monkeypatch.setattr(conv_choice, "_decided", {})
-    choose(monkeypatch, "auto")
+    steer(monkeypatch, "auto")
 
 
-def choose(monkeypatch, name):
+def steer(monkeypatch, name):
     monkeypatch.setenv("POKEGAN_CONV", name)
     monkeypatch.setattr(conv_choice, "_MODE", conv_choice._read_mode())
 
@@ -55,7 +57,7 @@ def layer():
 
 @needs_kernels
 def test_forced_to_ours_inside_autocast(monkeypatch) -> None:
-    choose(monkeypatch, "own")
+    steer(monkeypatch, "own")
     x, w, b = layer()
     with torch.autocast("cpu", torch.bfloat16):
         down = conv2d(x, w, b, 2, 1)
@@ -67,7 +69,7 @@ def test_forced_to_ours_inside_autocast(monkeypatch) -> None:
 
 @needs_kernels
 def test_the_gradient_of_a_float32_weight_is_not_rounded(monkeypatch) -> None:
-    choose(monkeypatch, "own")
+    steer(monkeypatch, "own")
     x, w, _ = layer()
     w.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -81,7 +83,7 @@ def test_the_gradient_of_a_float32_weight_is_not_rounded(monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", ["auto", "own", "stock"])
 def test_float32_is_always_pytorchs(monkeypatch, name) -> None:
-    choose(monkeypatch, name)
+    steer(monkeypatch, name)
     x, w, b = layer()
     assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
     y = torch.randn(16, 12, 4, 4)
@@ -93,8 +95,8 @@ def test_float32_is_always_pytorchs(monkeypatch, name) -> None:
 @needs_amx
 @pytest.mark.parametrize("name", ["auto", "own"])
 def test_float32_is_split_where_that_is_allowed(monkeypatch, name) -> None:
-    choose(monkeypatch, name)
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    steer(monkeypatch, name)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
     x, w, b = layer()
     y = torch.randn(16, 12, 4, 4)
     with split_products(True):
@@ -112,14 +114,16 @@ def test_float32_is_split_where_that_is_allowed(monkeypatch, name) -> None:
 
 @needs_amx
 def test_not_split_where_that_is_slower(monkeypatch) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5 if case.split else 2.0)
+    monkeypatch.setattr(
+        conv_choice, "measure", lambda case, filter: (0.5 if case.split else 2.0, DIRECT)
+    )
     x, w, b = layer()
     with split_products(True):
         assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
         with torch.autocast("cpu", torch.bfloat16):
             found = conv2d(x, w, b, 2, 1)
     assert torch.equal(found, conv2d_bf16(x.bfloat16(), w, b, 2, 1))
-    assert sorted(choices().values()) == [False, True]  # one for each arithmetic
+    assert sorted(choices().values()) == ["own", "stock"]  # one for each arithmetic
 
 
 def test_not_split_without_amx(monkeypatch) -> None:
@@ -144,7 +148,7 @@ def test_split_inside_a_compiled_function() -> None:
 
 
 def test_forced_to_pytorchs(monkeypatch) -> None:
-    choose(monkeypatch, "stock")
+    steer(monkeypatch, "stock")
     x, w, b = layer()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(conv2d(x, w, b, 2, 1), F.conv2d(x, w, b, 2, 1))
@@ -162,14 +166,16 @@ def test_forced_to_pytorchs(monkeypatch) -> None:
     ],
 )
 def test_what_ours_does_not_take_is_pytorchs(monkeypatch, x, w) -> None:
-    choose(monkeypatch, "own")
+    steer(monkeypatch, "own")
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(conv2d(x, w, None, 1, 0), F.conv2d(x, w))
 
 
 def test_another_word_is_refused(monkeypatch) -> None:
-    with pytest.raises(ConfigError, match="POKEGAN_CONV=fast: use one of auto, own, stock"):
-        choose(monkeypatch, "fast")
+    with pytest.raises(
+        ConfigError, match="POKEGAN_CONV=fast: use one of auto, direct, own, winograd, stock"
+    ):
+        steer(monkeypatch, "fast")
 
 
 @needs_kernels
@@ -178,7 +184,9 @@ def test_another_word_is_refused(monkeypatch) -> None:
 def test_both_are_timed(transposed, split) -> None:
     case = Case(transposed, 2, 5, 6, 7, 3, 3, 4, 2, 1, (1, 0) if transposed else (0, 0), split)
     before = torch.get_rng_state()
-    assert 0 < measure(case) < float("inf")
+    ratio, winograd = measure(case)
+    assert 0 < ratio < float("inf")
+    assert winograd == DIRECT  # nothing to filter
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -186,12 +194,14 @@ def test_both_are_timed(transposed, split) -> None:
 @pytest.mark.parametrize(("ratio", "expected"), [(3.0, True), (1.0, True), (0.9, False)])
 def test_the_faster_one_is_used_and_remembered(monkeypatch, tmp_path, ratio, expected) -> None:
     asked = []
-    monkeypatch.setattr(conv_choice, "measure", lambda case: asked.append(case) or ratio)
-    assert uses_own(CASE) is expected
-    assert uses_own(CASE) is expected
+    monkeypatch.setattr(
+        conv_choice, "measure", lambda case, filter: asked.append(case) or (ratio, DIRECT)
+    )
+    assert choose(CASE).own is expected
+    assert choose(CASE).own is expected
     monkeypatch.setattr(conv_choice, "_known", {})
     monkeypatch.setattr(conv_choice, "_decided", {})  # another process
-    assert uses_own(CASE) is expected
+    assert choose(CASE).own is expected
     assert asked == [CASE]
     stored = json.loads((tmp_path / "convolutions.json").read_text())
     assert list(stored["faster"].values()) == [ratio]
@@ -203,42 +213,44 @@ def test_the_faster_one_is_used_and_remembered(monkeypatch, tmp_path, ratio, exp
 def test_a_cache_that_cannot_be_used_is_made_anew(monkeypatch, tmp_path, content) -> None:
     path = tmp_path / "convolutions.json"
     path.write_text(content)
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
     assert measured() == {}
-    assert uses_own(CASE)
+    assert choose(CASE).own
     assert list(measured().values()) == [2.0]
 
 
 @needs_kernels
 def test_another_torch_measures_again(monkeypatch) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
-    assert uses_own(CASE)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    assert choose(CASE).own
     monkeypatch.setattr(conv_choice, "_known", {})
     monkeypatch.setattr(conv_choice, "_decided", {})
     monkeypatch.setattr(conv_choice, "_made_on", lambda: {"torch": "another"})
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5)
-    assert not uses_own(CASE)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (0.5, DIRECT))
+    assert not choose(CASE).own
 
 
 @needs_kernels
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path / "file" / "below"))
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
-    assert uses_own(CASE)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    assert choose(CASE).own
 
 
 @needs_kernels
 def test_a_choice_is_made_for_a_count_of_threads(monkeypatch) -> None:
     counts = []
     monkeypatch.setattr(
-        conv_choice, "measure", lambda case: counts.append(torch.get_num_threads()) or 2.0
+        conv_choice,
+        "measure",
+        lambda case, filter: counts.append(torch.get_num_threads()) or (2.0, DIRECT),
     )
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
-            uses_own(CASE)
+            choose(CASE).own
     finally:
         torch.set_num_threads(before)
     assert counts == [1, 2]
@@ -246,7 +258,7 @@ def test_a_choice_is_made_for_a_count_of_threads(monkeypatch) -> None:
 
 @needs_kernels
 def test_compiled_uses_ours_without_timing(monkeypatch) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case: pytest.fail("timed"))
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: pytest.fail("timed"))
     x, w, b = layer()
     compiled = torch.compile(conv2d, fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", torch.bfloat16):
@@ -256,14 +268,14 @@ def test_compiled_uses_ours_without_timing(monkeypatch) -> None:
 
 @needs_kernels
 def test_a_run_that_goes_on_keeps_its_choices_without_the_cache(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 0.5)
-    assert not uses_own(CASE)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (0.5, DIRECT))
+    assert not choose(CASE).own
     saved = choices()
     monkeypatch.setattr(conv_choice, "_known", {})
     monkeypatch.setattr(conv_choice, "_decided", {})
     (tmp_path / "convolutions.json").unlink()
-    monkeypatch.setattr(conv_choice, "measure", lambda case: 2.0)
-    assert uses_own(CASE)
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    assert choose(CASE).own
     keep_to(saved)
-    assert not uses_own(CASE)
+    assert not choose(CASE).own
     assert choices() == saved
