@@ -1,13 +1,15 @@
-// Convolutions of 4 x 4 kernels and stride 2 by minimal filtering: 9 products in place of 16.
+// Convolutions by minimal filtering (Winograd 1980; Lavin and Gray, arXiv 1509.09308): of 3 x 3 and
+// stride 1 with 16 products in place of 36, of 4 x 4 and stride 2 with 9 in place of 16.
 //
-// By the parities of rows and columns such a kernel is four of 2 x 2 and stride 1. Two neighbours
-// on an axis, y0 = d0 g0 + d1 g1 and y1 = d1 g0 + d2 g1, take three products in place of four:
+// Two neighbours on an axis that are made by taps g of neighbours d take one product more than
+// there are taps. With two taps, y0 = d0 g0 + d1 g1 and y1 = d1 g0 + d2 g1:
 //
-//   m0 = (d0 - d1) g0    m1 = d1 (g0 + g1)    m2 = (d1 - d2) g1    y0 = m0 + m1    y1 = m1 - m2
+//   m0 = (d0 - d1) g0    m1 = d1 (g0 + g1)    m2 = (d2 - d1) g1    y0 = m0 + m1    y1 = m1 + m2
 //
-// (Winograd 1980; Lavin and Gray, arXiv 1509.09308.) So 2 x 2 pixels, a tile, take nine, and so do
-// 2 x 2 taps of the gradient by the weight, whose g are the gradients of 2 x 2 pixels. What is
-// multiplied is computed in float32 and rounded to bfloat16.
+// With three, (g0 + g1 + g2) / 2 and (g0 - g1 + g2) / 2 stand in the middle. On two axes 2 x 2
+// pixels, a tile, take 9 or 16 products. A kernel of 4 x 4 and stride 2 is four of 2 x 2 and stride
+// 1, by the parities of rows and columns. What is multiplied is computed in float32 and rounded to
+// bfloat16.
 #pragma once
 
 #include "conv_source.h"
@@ -15,13 +17,13 @@
 
 namespace pokegan {
 
-constexpr int64_t kWinogradTile = 2;      // neighbours on an axis that are made together
-constexpr int64_t kWinogradProducts = 9;  // of a tile
-constexpr int64_t kWinogradParities = 4;  // of rows and columns
+constexpr int64_t kWinogradTile = 2;  // neighbours on an axis that are made together
 
 inline bool suits_winograd(const ConvShape& shape) {
-  return shape.kernel_height == 4 && shape.kernel_width == 4 && shape.stride == 2 &&
-         shape.channels >= kBlockSide && shape.outputs >= kBlockSide;
+  const bool square = shape.kernel_height == shape.kernel_width;
+  const bool known = (shape.kernel_height == 4 && shape.stride == 2) ||
+                     (shape.kernel_height == 3 && shape.stride == 1);
+  return square && known && shape.channels >= kBlockSide && shape.outputs >= kBlockSide;
 }
 
 #ifdef POKEGAN_HAS_CONV
@@ -43,7 +45,7 @@ struct WinogradWeightGradient {
   ConvShape shape;
   const uint16_t* x;
   const uint16_t* y;
-  float* out_float;  // [O, 4, 4, C]; either this or the other
+  float* out_float;  // [O, KH, KW, C]; either this or the other
   uint16_t* out_bfloat;
 };
 

@@ -1,4 +1,5 @@
-// The transforms of minimal filtering, of 32 channels at once; see conv_winograd.h.
+// The transforms of minimal filtering, of 32 channels at once; see conv_winograd.h. N is the count
+// of products on an axis, 3 for two taps and 4 for three.
 #pragma once
 
 #include "conv_winograd.h"
@@ -21,6 +22,13 @@ POKEGAN_AVX512_INLINE Lanes operator-(Lanes a, Lanes b) {
   return {_mm512_sub_ps(a.low, b.low), _mm512_sub_ps(a.high, b.high)};
 }
 
+POKEGAN_AVX512_INLINE Lanes half_of(Lanes a) {
+  const __m512 half = _mm512_set1_ps(0.5F);
+  return {_mm512_mul_ps(a.low, half), _mm512_mul_ps(a.high, half)};
+}
+
+POKEGAN_AVX512_INLINE Lanes zeros() { return {_mm512_setzero_ps(), _mm512_setzero_ps()}; }
+
 POKEGAN_AVX512_INLINE Lanes load_lanes(const float* values, uint32_t mask) {
   return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), values),
           _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), values + 16)};
@@ -33,107 +41,90 @@ POKEGAN_AVX512_INLINE Lanes load_lanes(const uint16_t* values, uint32_t mask) {
           (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)};
 }
 
-// What d is multiplied as, by rows and columns: d0 - d1, d1, d1 - d2.
-POKEGAN_AVX512_INLINE void differences(const Lanes (&d)[3][3], Lanes (&made)[3][3]) {
-  Lanes rows[3][3];
-#pragma GCC unroll 3
-  for (int j = 0; j < 3; ++j) {
-    rows[0][j] = d[0][j] - d[1][j];
-    rows[1][j] = d[1][j];
-    rows[2][j] = d[1][j] - d[2][j];
-  }
-#pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
-    made[i][0] = rows[i][0] - rows[i][1];
-    made[i][1] = rows[i][1];
-    made[i][2] = rows[i][1] - rows[i][2];
+POKEGAN_AVX512_INLINE __m512i rounded(Lanes values) {
+  return (__m512i)_mm512_cvtne2ps_pbh(values.high, values.low);
+}
+
+// What N neighbours are multiplied as; product `k` of them.
+template <int N, int k>
+POKEGAN_AVX512_INLINE Lanes of_neighbours(const Lanes (&d)[N]) {
+  if constexpr (N == 3) {
+    if constexpr (k == 0) return d[0] - d[1];
+    if constexpr (k == 1) return d[1];
+    return d[2] - d[1];
+  } else {
+    if constexpr (k == 0) return d[0] - d[2];
+    if constexpr (k == 1) return d[1] + d[2];
+    if constexpr (k == 2) return d[2] - d[1];
+    return d[3] - d[1];
   }
 }
 
-// What g is multiplied as: g0, g0 + g1, g1.
-POKEGAN_AVX512_INLINE void sums_of_pairs(const Lanes (&g)[2][2], Lanes (&made)[3][3]) {
-  Lanes rows[3][2];
-#pragma GCC unroll 2
-  for (int j = 0; j < 2; ++j) {
-    rows[0][j] = g[0][j];
-    rows[1][j] = g[0][j] + g[1][j];
-    rows[2][j] = g[1][j];
-  }
-#pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
-    made[i][0] = rows[i][0];
-    made[i][1] = rows[i][0] + rows[i][1];
-    made[i][2] = rows[i][1];
+template <int N>
+POKEGAN_AVX512_INLINE void all_of_neighbours(const Lanes (&d)[N], Lanes (&made)[N]) {
+  made[0] = of_neighbours<N, 0>(d);
+  made[1] = of_neighbours<N, 1>(d);
+  made[2] = of_neighbours<N, 2>(d);
+  if constexpr (N == 4) made[3] = of_neighbours<N, 3>(d);
+}
+
+// What N - 1 taps are multiplied as.
+template <int N>
+POKEGAN_AVX512_INLINE void all_of_taps(const Lanes (&g)[N - 1], Lanes (&made)[N]) {
+  made[0] = g[0];
+  if constexpr (N == 3) {
+    made[1] = g[0] + g[1];
+    made[2] = g[1];
+  } else {
+    const Lanes outer = g[0] + g[2];
+    made[1] = half_of(outer + g[1]);
+    made[2] = half_of(outer - g[1]);
+    made[3] = g[2];
   }
 }
 
-// What the products make: m0 + m1, m1 - m2.
-POKEGAN_AVX512_INLINE void pixels_of(const Lanes (&m)[3][3], Lanes (&made)[2][2]) {
-  Lanes rows[2][3];
-#pragma GCC unroll 3
-  for (int j = 0; j < 3; ++j) {
-    rows[0][j] = m[0][j] + m[1][j];
-    rows[1][j] = m[1][j] - m[2][j];
-  }
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    made[i][0] = rows[i][0] + rows[i][1];
-    made[i][1] = rows[i][1] - rows[i][2];
+// The two pixels that N products make.
+template <int N>
+POKEGAN_AVX512_INLINE void pixels_of(const Lanes (&m)[N], Lanes (&made)[2]) {
+  if constexpr (N == 3) {
+    made[0] = m[0] + m[1];
+    made[1] = m[1] + m[2];
+  } else {
+    made[0] = m[0] + (m[1] + m[2]);
+    made[1] = (m[1] - m[2]) + m[3];
   }
 }
 
-// Rounds to bfloat16 and stores what each product multiplies, `apart` bytes from one another.
-POKEGAN_AVX512_INLINE void store_rounded(const Lanes (&made)[3][3], int64_t apart, char* out) {
-#pragma GCC unroll 9
-  for (int64_t k = 0; k < kWinogradProducts; ++k) {
-    const Lanes value = made[k / 3][k % 3];
-    _mm512_store_si512(out + k * apart, (__m512i)_mm512_cvtne2ps_pbh(value.high, value.low));
-  }
+// What the gradients of two pixels are multiplied as; product `k` of them.
+template <int N, int k>
+POKEGAN_AVX512_INLINE Lanes of_pixels(const Lanes (&e)[2]) {
+  if constexpr (k == 0) return e[0];
+  if constexpr (k == 1) return e[0] + e[1];
+  if constexpr (N == 4 && k == 2) return e[0] - e[1];
+  return e[1];
 }
 
-// [N, height, width, channels]
-struct MapsOf {
-  const uint16_t* values;
-  int64_t height;
-  int64_t width;
-  int64_t channels;
-};
+template <int N>
+POKEGAN_AVX512_INLINE void all_of_pixels(const Lanes (&e)[2], Lanes (&made)[N]) {
+  made[0] = of_pixels<N, 0>(e);
+  made[1] = of_pixels<N, 1>(e);
+  made[2] = of_pixels<N, 2>(e);
+  if constexpr (N == 4) made[3] = of_pixels<N, 3>(e);
+}
 
-// kSide x kSide pixels of an image, `step` apart; those outside of it are zeros.
-template <int kSide>
-class WindowOf {
- public:
-  void set(const MapsOf& maps, int64_t image, int64_t row, int64_t column, int64_t step) {
-    channels_ = maps.channels;
-    for (int i = 0; i < kSide; ++i) {
-      const int64_t y = row + i * step;
-      for (int j = 0; j < kSide; ++j) {
-        const int64_t x = column + j * step;
-        const bool inside = y >= 0 && y < maps.height && x >= 0 && x < maps.width;
-        const int64_t pixel = inside ? (image * maps.height + y) * maps.width + x : 0;
-        pixels_[i][j] = maps.values + pixel * maps.channels;
-        inside_[i][j] = inside ? 0xFFFFFFFFU : 0;
-      }
-    }
+// The gradients of the taps that N products make.
+template <int N>
+POKEGAN_AVX512_INLINE void taps_of(const Lanes (&m)[N], Lanes (&made)[N - 1]) {
+  if constexpr (N == 3) {
+    made[0] = m[0] + m[1];
+    made[1] = m[1] + m[2];
+  } else {
+    const Lanes outer = half_of(m[1] + m[2]);
+    made[0] = m[0] + outer;
+    made[1] = half_of(m[1] - m[2]);
+    made[2] = outer + m[3];
   }
-
-  // The channels from `channel` on.
-  POKEGAN_AVX512_INLINE void load(int64_t channel, Lanes (&values)[kSide][kSide]) const {
-    const uint32_t mask = mask_of(channels_ - channel);
-#pragma GCC unroll 3
-    for (int i = 0; i < kSide; ++i) {
-#pragma GCC unroll 3
-      for (int j = 0; j < kSide; ++j) {
-        values[i][j] = load_lanes(pixels_[i][j] + channel, inside_[i][j] & mask);
-      }
-    }
-  }
-
- private:
-  int64_t channels_;
-  const uint16_t* pixels_[kSide][kSide];
-  uint32_t inside_[kSide][kSide];
-};
+}
 
 struct Tile {
   int64_t image;
@@ -148,9 +139,75 @@ struct TileGrid {
   int64_t columns;
 
   int64_t count() const { return images * rows * columns; }
+  int64_t groups() const { return ceil_div(count(), kBlockSide); }
+  // Of 32 tiles.
+  int64_t in_group(int64_t group) const {
+    return std::min(kBlockSide, count() - group * kBlockSide);
+  }
   Tile at(int64_t number) const {
     return {number / (rows * columns), number / columns % rows, number % columns};
   }
+};
+
+// [N, height, width, channels]
+struct MapsOf {
+  const uint16_t* values;
+  int64_t height;
+  int64_t width;
+  int64_t channels;
+};
+
+// Where the window of the first tile begins, and how far apart its pixels and tiles' windows are.
+struct Places {
+  int64_t row;
+  int64_t column;
+  int64_t step;
+};
+
+// The windows of a group's tiles: kSide x kSide pixels; those outside of the image are zeros.
+template <int kSide>
+class Windows {
+ public:
+  Windows(const MapsOf& maps, const TileGrid& tiles, int64_t group, const Places& places)
+      : channels_(maps.channels), count_(tiles.in_group(group)) {
+    for (int64_t n = 0; n < count_; ++n) {
+      const Tile tile = tiles.at(group * kBlockSide + n);
+      const int64_t row = places.row + tile.row * kWinogradTile * places.step;
+      const int64_t column = places.column + tile.column * kWinogradTile * places.step;
+      follows_[n] = n > 0 && tile.column > 0;
+      for (int i = 0; i < kSide; ++i) {
+        const int64_t y = row + i * places.step;
+        for (int j = 0; j < kSide; ++j) {
+          const int64_t x = column + j * places.step;
+          const bool inside = y >= 0 && y < maps.height && x >= 0 && x < maps.width;
+          const int64_t pixel = inside ? (tile.image * maps.height + y) * maps.width + x : 0;
+          pixels_[n][i][j] = maps.values + pixel * maps.channels;
+          inside_[n][i][j] = inside ? 0xFFFFFFFFU : 0;
+        }
+      }
+    }
+  }
+
+  int64_t count() const { return count_; }
+  // Whether a tile lies right of the one before, whose window it shares columns with.
+  bool follows(int64_t tile) const { return follows_[tile]; }
+
+  // Column j of a tile's window, the 32 channels from `channel` on.
+  POKEGAN_AVX512_INLINE void load(int64_t tile, int j, int64_t channel,
+                                  Lanes (&values)[kSide]) const {
+    const uint32_t mask = mask_of(channels_ - channel);
+#pragma GCC unroll 4
+    for (int i = 0; i < kSide; ++i) {
+      values[i] = load_lanes(pixels_[tile][i][j] + channel, inside_[tile][i][j] & mask);
+    }
+  }
+
+ private:
+  int64_t channels_;
+  int64_t count_;
+  bool follows_[kBlockSide];
+  const uint16_t* pixels_[kBlockSide][kSide][kSide];
+  uint32_t inside_[kBlockSide][kSide][kSide];
 };
 
 #endif

@@ -64,7 +64,8 @@ class Case(NamedTuple):
     def can_be_filtered(self) -> bool:
         """Whether minimal filtering is possible."""
         sides = (self.kernel_height, self.kernel_width, self.stride)
-        return sides == (4, 4, 2) and min(self.inputs, self.outputs) >= 32 and not self.split
+        known = sides in ((4, 4, 2), (3, 3, 1))
+        return known and min(self.inputs, self.outputs) >= 32 and not self.split
 
     def __str__(self) -> str:
         """One line, the key in the cache."""

@@ -250,7 +250,7 @@ def test_a_choice_is_made_for_a_count_of_threads(monkeypatch) -> None:
     try:
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
-            choose(CASE).own
+            assert choose(CASE).own
     finally:
         torch.set_num_threads(before)
     assert counts == [1, 2]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from conv_cases import LAST, UNITS, drawn, gradients, needs_kernels
+from conv_cases import LAST, UNITS, drawn, gradients, needs_kernels, transposed_sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threads import with_threads
@@ -14,6 +14,7 @@ from pokegan.ops import conv2d_bf16, conv_transpose2d_bf16
 from pokegan.ops.conv_gradients import Winograd
 
 pytestmark = needs_kernels
+KINDS = [(4, 2), (3, 1)]  # kernel and stride
 BACK = {"convolve": 0, "transpose": 1, "weight": 2}
 
 
@@ -30,9 +31,11 @@ def layers(draw):
         "batch": draw(st.sampled_from([0, 1, 2, 5, 33])),
         "channels": draw(st.sampled_from([32, 33, 48, 64, 70])),
         "outputs": draw(st.sampled_from([32, 40, 50, 64])),
+        "kernel": (kind := draw(st.sampled_from(KINDS)))[0],
+        "stride": kind[1],
         "padding": (padding := draw(st.integers(0, 3))),
-        "sizes": [draw(st.integers(max(1, 4 - 2 * padding), 11)) for _ in range(2)],
-        "more": [draw(st.integers(0, 1)) for _ in range(2)],
+        "sizes": [draw(st.integers(max(1, kind[0] - 2 * padding), 11)) for _ in range(2)],
+        "more": [draw(st.integers(0, kind[1] - 1)) for _ in range(2)],
         "units": draw(st.sampled_from(UNITS)),
         "narrow": draw(st.booleans()),
         "seed": draw(st.integers(0, 2**32 - 1)),
@@ -44,8 +47,8 @@ def tensors_of(case):
     random = torch.Generator().manual_seed(case["seed"])
     dtype = torch.bfloat16 if case["narrow"] else torch.float32
     x = whole(random, case["batch"], case["channels"], *case["sizes"])
-    w = whole(random, case["outputs"], case["channels"], 4, 4, dtype=dtype)
-    y = F.conv2d(x.float(), w.float(), None, 2, case["padding"])
+    w = whole(random, case["outputs"], case["channels"], *[case["kernel"]] * 2, dtype=dtype)
+    y = F.conv2d(x.float(), w.float(), None, case["stride"], case["padding"])
     return x, w, whole(random, *y.shape)
 
 
@@ -54,7 +57,7 @@ def tensors_of(case):
 def test_of_whole_numbers_a_convolution_and_its_gradients_are_exact(case) -> None:
     x, w, downstream = tensors_of(case)
     bias = torch.arange(case["outputs"], dtype=torch.float32)
-    numbers = (2, case["padding"])
+    numbers = (case["stride"], case["padding"])
     found = gradients(
         lambda x, w: conv2d_bf16(x, w, bias, *numbers, case["units"], True), (x, w), downstream
     )
@@ -70,11 +73,8 @@ def test_of_whole_numbers_a_convolution_and_its_gradients_are_exact(case) -> Non
 @given(case=layers())
 def test_of_whole_numbers_a_transposed_one_and_its_gradients_are_exact(case) -> None:
     _, w, y = tensors_of(case)
-    numbers = (2, case["padding"], tuple(case["more"]))
-    sizes = [
-        2 * (side - 1) - 2 * case["padding"] + 4 + more
-        for side, more in zip(y.shape[2:], case["more"], strict=True)
-    ]
+    numbers = (case["stride"], case["padding"], tuple(case["more"]))
+    sizes = transposed_sizes(y, w, *numbers)
     if min(sizes) < 1 or y.shape[0] == 0:  # PyTorch refuses, or has no gradient
         return
     random = torch.Generator().manual_seed(case["seed"] + 1)
@@ -91,10 +91,11 @@ def test_of_whole_numbers_a_transposed_one_and_its_gradients_are_exact(case) -> 
         assert torch.equal(one, other.float().to(one.dtype))
 
 
-def test_the_second_derivative_of_whole_numbers_is_exact() -> None:
+@pytest.mark.parametrize(("kernel", "stride"), KINDS)
+def test_the_second_derivative_of_whole_numbers_is_exact(kernel, stride) -> None:
     random = torch.Generator().manual_seed(3)
-    x, w = whole(random, 3, 32, 6, 6), whole(random, 32, 32, 4, 4, dtype=torch.float32)
-    y = whole(random, 3, 32, 3, 3)
+    x, w = whole(random, 3, 32, 6, 6), whole(random, 32, 32, kernel, kernel, dtype=torch.float32)
+    y = whole(random, 3, 32, 6 // stride, 6 // stride)
 
     def second(x, w, y, convolve):
         x, w, y = (one.detach().clone().requires_grad_() for one in (x, w, y))
@@ -104,9 +105,9 @@ def test_the_second_derivative_of_whole_numbers_is_exact() -> None:
         of_input = torch.autograd.grad(by_input, (w, y), scale.expand_as(x), retain_graph=True)
         return *of_input, *torch.autograd.grad(by_weight.sum(), (x, y))
 
-    found = second(x, w, y, lambda x, w: conv2d_bf16(x, w, None, 2, 1, winograd=True))
+    found = second(x, w, y, lambda x, w: conv2d_bf16(x, w, None, stride, 1, winograd=True))
     wide = [one.double() for one in (x, w, y)]
-    exact = second(*wide, lambda x, w: F.conv2d(x, w, None, 2, 1))
+    exact = second(*wide, lambda x, w: F.conv2d(x, w, None, stride, 1))
     for one, other in zip(found, exact, strict=True):
         assert torch.equal(one, other.float().to(one.dtype))
 
@@ -115,52 +116,72 @@ def rounded(values):
     return values.float().to(torch.bfloat16).double()
 
 
-def filtered(x, w, padding):
+def matrix(rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+# What neighbours are multiplied as, what taps are, and the pixels of the products; by stride.
+MATRICES = {
+    2: (
+        matrix([[1, -1, 0], [0, 1, 0], [0, 1, -1]]),
+        matrix([[1, 0], [1, 1], [0, 1]]),
+        matrix([[1, 1, 0], [0, 1, -1]]),
+    ),
+    1: (  # arXiv 1509.09308, equation 7
+        matrix([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
+        matrix([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+        matrix([[1, 1, 1, 0], [0, 1, -1, -1]]),
+    ),
+}
+
+
+def filtered(x, w, stride, padding):
     """The published algorithm by its matrices, on float64 but for what it multiplies."""
-    b = torch.tensor([[1.0, -1, 0], [0, 1, 0], [0, 1, -1]], dtype=torch.float64)
-    g = torch.tensor([[1.0, 0], [1, 1], [0, 1]], dtype=torch.float64)
-    a = torch.tensor([[1.0, 1, 0], [0, 1, -1]], dtype=torch.float64)
-    x = F.pad(x.double(), [padding] * 4)
-    size = (x.shape[2] - 4) // 2 + 1
+    b, g, a = MATRICES[stride]
+    size = (x.shape[2] + 2 * padding - w.shape[2]) // stride + 1
     tiles = (size + 1) // 2
-    x = F.pad(x, [0, 4 * tiles + 2 - x.shape[3], 0, 4 * tiles + 2 - x.shape[2]])
+    right = stride * (2 * tiles + 2) - x.shape[3] - padding
+    x = F.pad(x.double(), [padding, right, padding, right])
     made = 0
-    for down, right in itertools.product(range(2), repeat=2):
-        d = x[:, :, down::2, right::2].unfold(2, 3, 2).unfold(3, 3, 2)[:, :, :tiles, :tiles]
-        d = rounded(torch.einsum("ki,nchwij,lj->nchwkl", b, d, b))
-        taps = torch.einsum("ki,ocij,lj->ockl", g, w.double()[:, :, down::2, right::2], g)
+    for i, j in itertools.product(range(stride), repeat=2):
+        side = len(b)
+        d = x[:, :, i::stride, j::stride].unfold(2, side, 2).unfold(3, side, 2)
+        d = rounded(torch.einsum("ki,nchwij,lj->nchwkl", b, d[:, :, :tiles, :tiles], b))
+        taps = torch.einsum("ki,ocij,lj->ockl", g, w.double()[:, :, i::stride, j::stride], g)
         made = made + torch.einsum("nchwkl,ockl->nohwkl", d, rounded(taps))
     pixels = torch.einsum("ik,nohwkl,jl->nohiwj", a, made, a)
-    n, o = pixels.shape[:2]
-    return pixels.permute(0, 1, 2, 3, 4, 5).reshape(n, o, 2 * tiles, 2 * tiles)[:, :, :size, :size]
+    return pixels.flatten(4, 5).flatten(2, 3)[:, :, :size, :size]
 
 
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("padding", [0, 1])
-def test_it_is_the_published_algorithm(units, padding) -> None:
+@pytest.mark.parametrize(("kernel", "stride"), KINDS)
+def test_it_is_the_published_algorithm(kernel, stride, padding, units) -> None:
     random = torch.Generator().manual_seed(padding)
     x = drawn(random, 3, 40, 12, 12)
-    w = torch.randn(36, 40, 4, 4, generator=random).contiguous(memory_format=LAST)
-    found = conv2d_bf16(x, w, None, 2, padding, units, True).double()
-    exact = filtered(x, w, padding)
+    w = torch.randn(36, 40, kernel, kernel, generator=random).contiguous(memory_format=LAST)
+    found = conv2d_bf16(x, w, None, stride, padding, units, True).double()
+    exact = filtered(x, w, stride, padding)
     # Float32 sums in another order, and the last rounding.
     allowed = 2.0**-8 * exact.abs() + 1e-5 * exact.abs().max()
     assert ((found - exact).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize("units", UNITS)
-def test_how_far_results_are_from_exact_ones(units) -> None:
+@pytest.mark.parametrize(("kernel", "stride"), KINDS)
+def test_how_far_results_are_from_exact_ones(kernel, stride, units) -> None:
     random = torch.Generator().manual_seed(1)
-    x, y = drawn(random, 8, 64, 16, 16), drawn(random, 8, 96, 8, 8)
-    w = torch.randn(96, 64, 4, 4, generator=random).contiguous(memory_format=LAST)
+    x, y = drawn(random, 8, 64, 16, 16), drawn(random, 8, 96, 16 // stride, 16 // stride)
+    w = torch.randn(96, 64, kernel, kernel, generator=random).contiguous(memory_format=LAST)
     errors = []
     for winograd in (False, True):
         found = gradients(
-            lambda x, w, winograd=winograd: conv2d_bf16(x, w, None, 2, 1, units, winograd),
+            lambda x, w, winograd=winograd: conv2d_bf16(x, w, None, stride, 1, units, winograd),
             (x, w),
             y,
         )
-        exact = gradients(lambda x, w: F.conv2d(x, w, None, 2, 1), (x.double(), w.double()), y)
+        wide = (x.double(), w.double())
+        exact = gradients(lambda x, w: F.conv2d(x, w, None, stride, 1), wide, y)
         found, exact = ([one.detach() for one in some] for some in (found, exact))
         errors.append(
             [((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, exact, strict=True)]
@@ -195,14 +216,15 @@ def test_each_operator_has_a_switch_of_its_own(used) -> None:
 
 
 @pytest.mark.parametrize("batch", [3, 40])
-def test_threads_change_no_bit(batch) -> None:
+@pytest.mark.parametrize(("kernel", "stride"), KINDS)
+def test_threads_change_no_bit(kernel, stride, batch) -> None:
     random = torch.Generator().manual_seed(4)
-    x, y = drawn(random, batch, 64, 16, 16), drawn(random, batch, 64, 8, 8)
-    w = torch.randn(64, 64, 4, 4, generator=random).contiguous(memory_format=LAST)
+    x, y = drawn(random, batch, 64, 16, 16), drawn(random, batch, 64, 16 // stride, 16 // stride)
+    w = torch.randn(64, 64, kernel, kernel, generator=random).contiguous(memory_format=LAST)
 
     def run():
-        down = gradients(lambda x, w: conv2d_bf16(x, w, None, 2, 1, winograd=True), (x, w), y)
-        return [*down, conv_transpose2d_bf16(y, w, None, 2, 1, winograd=True)]
+        down = gradients(lambda x, w: conv2d_bf16(x, w, None, stride, 1, winograd=True), (x, w), y)
+        return [*down, conv_transpose2d_bf16(y, w, None, stride, 1, winograd=True)]
 
     alone, *others = with_threads(run)
     for other in others:
@@ -224,15 +246,15 @@ def test_what_is_not_finite_stays_within_its_tiles(units) -> None:
 
 @pytest.mark.parametrize(
     ("channels", "outputs", "kernel", "stride"),
-    [(31, 32, 4, 2), (32, 31, 4, 2), (32, 32, 3, 2), (32, 32, 4, 1)],
+    [(31, 32, 4, 2), (32, 31, 3, 1), (32, 32, 3, 2), (32, 32, 4, 1)],
 )
 def test_other_layers_are_refused(channels, outputs, kernel, stride) -> None:
     x = torch.zeros(1, channels, 8, 8, dtype=torch.bfloat16)
     w = torch.zeros(outputs, channels, kernel, kernel)
-    with pytest.raises(RuntimeError, match="winograd needs a kernel of 4 x 4, stride 2 and at"):
+    with pytest.raises(RuntimeError, match="winograd needs a kernel of 4 x 4 and stride 2, or of"):
         conv2d_bf16(x, w, None, stride, 1, winograd=True)
     y = torch.zeros(1, outputs, 4, 4, dtype=torch.bfloat16)
-    with pytest.raises(RuntimeError, match="winograd needs a kernel of 4 x 4, stride 2 and at"):
+    with pytest.raises(RuntimeError, match="winograd needs a kernel of 4 x 4 and stride 2, or of"):
         conv_transpose2d_bf16(y, w, None, stride, 1, winograd=True)
 
 
