@@ -29,8 +29,8 @@ int checked_parts(const char* op, int64_t parts) {
 
 void check_winograd(const char* op, const ConvShape& shape, bool winograd) {
   STD_TORCH_CHECK(!winograd || suits_winograd(shape), op,
-                  ": winograd needs a kernel of 4 x 4 and stride 2, or of 3 x 3 and stride 1, and at least 32 "
-                  "channels on both sides");
+                  ": winograd needs a kernel of 4 x 4 and stride 1 or 2, or of 3 x 3 and stride 1, "
+                  "and at least 32 channels on both sides");
 }
 
 #ifdef POKEGAN_HAS_CONV

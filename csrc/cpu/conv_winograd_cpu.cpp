@@ -12,15 +12,16 @@ namespace {
 constexpr int64_t kSums = 4 * 256;                // of a product: 32 tiles x 32 channels
 constexpr int64_t kTransformedBytes = 640 << 10;  // of a second-level cache; weights need the rest
 
-// How tiles lie in the maps: those of a convolution are each made of windows of all parities, those
-// of a transposed one are as many for each parity, and each is made of one window.
+// How tiles lie in the maps: a tile is made of a window for each part of the kernel. Those of a
+// transposed convolution of stride 2 are sets by parity, and each is made of one window.
 template <int N>
 struct Plan {
   explicit Plan(const WinogradConvolution& all)
       : shape(all.shape),
         transposed(all.transposed),
+        parts(shape),
         sets(transposed ? shape.stride * shape.stride : 1),
-        windows(transposed ? 1 : shape.stride * shape.stride),
+        windows(parts.count() / sets),
         source{all.source, transposed ? shape.out_height : shape.height,
                transposed ? shape.out_width : shape.width,
                transposed ? shape.outputs : shape.channels},
@@ -38,26 +39,29 @@ struct Plan {
   int64_t group_bytes() const { return sets * set_bytes(); }
   // Between the pixels of a set.
   int64_t pixel_step() const { return transposed ? shape.stride : 1; }
-  // Of an axis: the pixel that a parity begins with.
-  int64_t first_pixel(int64_t parity) const {
+  // Of an axis: the pixel that a set begins with.
+  int64_t first_pixel(int64_t set) const {
     if (!transposed) return 0;
-    return ((parity - shape.padding) % shape.stride + shape.stride) % shape.stride;
+    return ((set - shape.padding) % shape.stride + shape.stride) % shape.stride;
   }
-  // Where the window of its first tile begins.
-  int64_t first_source(int64_t parity) const {
-    if (!transposed) return parity - shape.padding;
-    return (first_pixel(parity) + shape.padding - parity) / shape.stride - (N - 2);
+  // Where a part's window of the first tile begins.
+  int64_t first_source(int64_t part) const {
+    const int64_t tap = parts.first_tap(part);
+    if (!transposed) return tap - shape.padding;
+    const int64_t set = shape.stride == 1 ? 0 : part;
+    return (first_pixel(set) + shape.padding - tap) / shape.stride - (N - 2);
   }
-  int64_t tap(int64_t parity, int64_t number) const {
-    return parity + shape.stride * (transposed ? N - 2 - number : number);
+  int64_t tap(int64_t part, int64_t number) const {
+    return parts.first_tap(part) + shape.stride * (transposed ? N - 2 - number : number);
   }
   Places places(int64_t part) const {
-    return {first_source(part / shape.stride), first_source(part % shape.stride),
+    return {first_source(parts.row(part)), first_source(parts.column(part)),
             transposed ? 1 : shape.stride};
   }
 
   const ConvShape& shape;
   const bool transposed;
+  const KernelParts<N> parts;
   const int64_t sets;
   const int64_t windows;
   const MapsOf source;
@@ -68,7 +72,7 @@ struct Plan {
   const TileGrid tiles;
 };
 
-// What the taps of a parity are multiplied as: N x N blocks [32 outputs, 32 channels].
+// What the taps of a part are multiplied as: N x N blocks [32 outputs, 32 channels].
 template <int N, typename Value>
 POKEGAN_AVX512 void transform_weights(const Plan<N>& plan, const Weights& weights, int64_t part,
                                       int64_t o, int64_t c, uint16_t* out) {
@@ -76,7 +80,8 @@ POKEGAN_AVX512 void transform_weights(const Plan<N>& plan, const Weights& weight
   const int64_t outputs = std::min(kBlockSide, weights.outputs - o);
   const int64_t row_values = weights.taps * weights.channels;
   const auto* values = static_cast<const Value*>(weights.values) + o * row_values + c;
-  const int64_t stride = plan.shape.stride;
+  const int64_t part_row = plan.parts.row(part);
+  const int64_t part_column = plan.parts.column(part);
   for (int64_t r = 0; r < kBlockSide; ++r, out += kBlockSide) {
     const uint32_t used = r < outputs ? mask : 0;
     const Value* row = r < outputs ? values + r * row_values : values;
@@ -86,8 +91,8 @@ POKEGAN_AVX512 void transform_weights(const Plan<N>& plan, const Weights& weight
       Lanes taps[N - 1];
 #pragma GCC unroll 3
       for (int i = 0; i < N - 1; ++i) {
-        const int64_t tap = plan.tap(part / stride, i) * plan.shape.kernel_width +
-                            plan.tap(part % stride, j);
+        const int64_t tap =
+            plan.tap(part_row, i) * plan.shape.kernel_width + plan.tap(part_column, j);
         taps[i] = load_lanes(row + tap * weights.channels, used);
       }
       all_of_taps<N>(taps, columns[j]);
@@ -292,7 +297,7 @@ void run_with(const WinogradConvolution& convolution, Units units) {
 }  // namespace
 
 void run_winograd(const WinogradConvolution& convolution, Units units) {
-  if (convolution.shape.stride == 2) {
+  if (convolution.shape.kernel_height == 4) {
     run_with<3>(convolution, units);
   } else {
     run_with<4>(convolution, units);

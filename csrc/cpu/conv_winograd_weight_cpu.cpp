@@ -1,5 +1,5 @@
 // The gradient by the weight: a job transforms and multiplies, for a row of the products, some
-// tiles and windows of some parities. What all jobs have summed is transformed at the end.
+// tiles and windows of some parts. What all jobs have summed is transformed at the end.
 #include "conv_winograd_lanes.h"
 
 namespace pokegan {
@@ -20,7 +20,8 @@ template <int N>
 struct Plan {
   explicit Plan(const ConvShape& shape)
       : shape(shape),
-        parts(shape.stride * shape.stride),
+        kernel(shape),
+        parts(kernel.count()),
         tiles{shape.images, ceil_div(shape.out_height, kWinogradTile),
               ceil_div(shape.out_width, kWinogradTile)},
         x_blocks(blocks_of(shape.channels)),
@@ -45,7 +46,8 @@ struct Plan {
   int64_t window_jobs() const { return ceil_div(parts, windows); }
 
   const ConvShape& shape;
-  const int64_t parts;  // of the kernel, by parity
+  const KernelParts<N> kernel;
+  const int64_t parts;
   const TileGrid tiles;
   const int64_t x_blocks;
   const int64_t y_blocks;
@@ -145,8 +147,9 @@ class Job {
     const ConvShape& shape = plan_.shape;
     const MapsOf x{all_.x, shape.height, shape.width, shape.channels};
     const int64_t part = first_ + window;
-    const Places places{part / shape.stride - shape.padding, part % shape.stride - shape.padding,
-                        shape.stride};
+    const KernelParts<N>& kernel = plan_.kernel;
+    const Places places{kernel.first_tap(kernel.row(part)) - shape.padding,
+                        kernel.first_tap(kernel.column(part)) - shape.padding, shape.stride};
     const Windows<N> windows(x, plan_.tiles, group, places);
     Rounded<N> blocks;
     for (int64_t b = 0; b < plan_.x_blocks; ++b) {
@@ -221,7 +224,9 @@ POKEGAN_AVX512 void finish(const Plan<N>& plan, const float* sums, int64_t part,
   const int64_t tiles = columns > 16 ? 2 : 1;
   const int64_t row_values = plan.shape.taps() * channels;
   out += y_block * kBlockSide * row_values + x_block * kBlockSide +
-         (part / stride * width + part % stride) * channels;
+         (plan.kernel.first_tap(plan.kernel.row(part)) * width +
+          plan.kernel.first_tap(plan.kernel.column(part))) *
+             channels;
   for (int64_t r = 0; r < rows; ++r, out += row_values) {
     const int64_t place = r / 16 * tiles * 256 + r % 16 * 16;
     Lanes across[N][N - 1];
@@ -303,7 +308,7 @@ void run_with(const WinogradWeightGradient& gradient, Units units) {
 }  // namespace
 
 void run_winograd_weight_gradient(const WinogradWeightGradient& gradient, Units units) {
-  if (gradient.shape.stride == 2) {
+  if (gradient.shape.kernel_height == 4) {
     run_with<3>(gradient, units);
   } else {
     run_with<4>(gradient, units);

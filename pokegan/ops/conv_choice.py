@@ -64,7 +64,7 @@ class Case(NamedTuple):
     def can_be_filtered(self) -> bool:
         """Whether minimal filtering is possible."""
         sides = (self.kernel_height, self.kernel_width, self.stride)
-        known = sides in ((4, 4, 2), (3, 3, 1))
+        known = sides in ((4, 4, 2), (4, 4, 1), (3, 3, 1))
         return known and min(self.inputs, self.outputs) >= 32 and not self.split
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from pokegan.ops import conv2d_bf16, conv_transpose2d_bf16
 from pokegan.ops.conv_gradients import Winograd
 
 pytestmark = needs_kernels
-KINDS = [(4, 2), (3, 1)]  # kernel and stride
+KINDS = [(4, 2), (4, 1), (3, 1)]  # kernel and stride
 BACK = {"convolve": 0, "transpose": 1, "weight": 2}
 
 
@@ -22,6 +22,11 @@ def whole(random, *shape, dtype=torch.bfloat16):
     """Small whole numbers: every sum of four of them is a bfloat16, and every product exact."""
     values = torch.randint(-3, 4, shape, generator=random)
     return values.to(dtype).contiguous(memory_format=LAST)
+
+
+def side_of(side, kernel, stride):
+    """Of what a convolution with padding 1 makes."""
+    return (side + 2 - kernel) // stride + 1
 
 
 @st.composite
@@ -95,7 +100,7 @@ def test_of_whole_numbers_a_transposed_one_and_its_gradients_are_exact(case) -> 
 def test_the_second_derivative_of_whole_numbers_is_exact(kernel, stride) -> None:
     random = torch.Generator().manual_seed(3)
     x, w = whole(random, 3, 32, 6, 6), whole(random, 32, 32, kernel, kernel, dtype=torch.float32)
-    y = whole(random, 3, 32, 6 // stride, 6 // stride)
+    y = whole(random, 3, 32, *[side_of(6, kernel, stride)] * 2)
 
     def second(x, w, y, convolve):
         x, w, y = (one.detach().clone().requires_grad_() for one in (x, w, y))
@@ -120,14 +125,14 @@ def matrix(rows):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-# What neighbours are multiplied as, what taps are, and the pixels of the products; by stride.
+# What neighbours are multiplied as, what taps are, and the pixels of the products; by taps.
 MATRICES = {
     2: (
         matrix([[1, -1, 0], [0, 1, 0], [0, 1, -1]]),
         matrix([[1, 0], [1, 1], [0, 1]]),
         matrix([[1, 1, 0], [0, 1, -1]]),
     ),
-    1: (  # arXiv 1509.09308, equation 7
+    3: (  # arXiv 1509.09308, equation 7
         matrix([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
         matrix([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
         matrix([[1, 1, 1, 0], [0, 1, -1, -1]]),
@@ -137,18 +142,20 @@ MATRICES = {
 
 def filtered(x, w, stride, padding):
     """The published algorithm by its matrices, on float64 but for what it multiplies."""
-    b, g, a = MATRICES[stride]
+    b, g, a = MATRICES[2 if w.shape[2] == 4 else 3]
+    taps = g.shape[1]
     size = (x.shape[2] + 2 * padding - w.shape[2]) // stride + 1
     tiles = (size + 1) // 2
-    right = stride * (2 * tiles + 2) - x.shape[3] - padding
+    right = stride * (2 * tiles + 4) - x.shape[3] - padding
     x = F.pad(x.double(), [padding, right, padding, right])
     made = 0
-    for i, j in itertools.product(range(stride), repeat=2):
-        side = len(b)
-        d = x[:, :, i::stride, j::stride].unfold(2, side, 2).unfold(3, side, 2)
+    firsts = range(2) if stride == 2 else range(0, w.shape[2], taps)
+    for i, j in itertools.product(firsts, repeat=2):
+        d = x[:, :, i::stride, j::stride].unfold(2, len(b), 2).unfold(3, len(b), 2)
         d = rounded(torch.einsum("ki,nchwij,lj->nchwkl", b, d[:, :, :tiles, :tiles], b))
-        taps = torch.einsum("ki,ocij,lj->ockl", g, w.double()[:, :, i::stride, j::stride], g)
-        made = made + torch.einsum("nchwkl,ockl->nohwkl", d, rounded(taps))
+        part = w.double()[:, :, i::stride, j::stride][:, :, :taps, :taps]
+        part = rounded(torch.einsum("ki,ocij,lj->ockl", g, part, g))
+        made = made + torch.einsum("nchwkl,ockl->nohwkl", d, part)
     pixels = torch.einsum("ik,nohwkl,jl->nohiwj", a, made, a)
     return pixels.flatten(4, 5).flatten(2, 3)[:, :, :size, :size]
 
@@ -171,7 +178,7 @@ def test_it_is_the_published_algorithm(kernel, stride, padding, units) -> None:
 @pytest.mark.parametrize(("kernel", "stride"), KINDS)
 def test_how_far_results_are_from_exact_ones(kernel, stride, units) -> None:
     random = torch.Generator().manual_seed(1)
-    x, y = drawn(random, 8, 64, 16, 16), drawn(random, 8, 96, 16 // stride, 16 // stride)
+    x, y = drawn(random, 8, 64, 16, 16), drawn(random, 8, 96, *[side_of(16, kernel, stride)] * 2)
     w = torch.randn(96, 64, kernel, kernel, generator=random).contiguous(memory_format=LAST)
     errors = []
     for winograd in (False, True):
@@ -219,7 +226,10 @@ def test_each_operator_has_a_switch_of_its_own(used) -> None:
 @pytest.mark.parametrize(("kernel", "stride"), KINDS)
 def test_threads_change_no_bit(kernel, stride, batch) -> None:
     random = torch.Generator().manual_seed(4)
-    x, y = drawn(random, batch, 64, 16, 16), drawn(random, batch, 64, 16 // stride, 16 // stride)
+    x, y = (
+        drawn(random, batch, 64, 16, 16),
+        drawn(random, batch, 64, *[side_of(16, kernel, stride)] * 2),
+    )
     w = torch.randn(64, 64, kernel, kernel, generator=random).contiguous(memory_format=LAST)
 
     def run():
@@ -246,15 +256,19 @@ def test_what_is_not_finite_stays_within_its_tiles(units) -> None:
 
 @pytest.mark.parametrize(
     ("channels", "outputs", "kernel", "stride"),
-    [(31, 32, 4, 2), (32, 31, 3, 1), (32, 32, 3, 2), (32, 32, 4, 1)],
+    [(31, 32, 4, 2), (32, 31, 3, 1), (32, 32, 3, 2), (32, 32, 5, 1)],
 )
 def test_other_layers_are_refused(channels, outputs, kernel, stride) -> None:
     x = torch.zeros(1, channels, 8, 8, dtype=torch.bfloat16)
     w = torch.zeros(outputs, channels, kernel, kernel)
-    with pytest.raises(RuntimeError, match="winograd needs a kernel of 4 x 4 and stride 2, or of"):
+    with pytest.raises(
+        RuntimeError, match="winograd needs a kernel of 4 x 4 and stride 1 or 2, or"
+    ):
         conv2d_bf16(x, w, None, stride, 1, winograd=True)
     y = torch.zeros(1, outputs, 4, 4, dtype=torch.bfloat16)
-    with pytest.raises(RuntimeError, match="winograd needs a kernel of 4 x 4 and stride 2, or of"):
+    with pytest.raises(
+        RuntimeError, match="winograd needs a kernel of 4 x 4 and stride 1 or 2, or"
+    ):
         conv_transpose2d_bf16(y, w, None, stride, 1, winograd=True)
 
 
