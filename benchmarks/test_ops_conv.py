@@ -1,8 +1,8 @@
 """Our convolutions against PyTorch's, at the layers of a 64 px DCGAN and of a ResNet, batch 64.
 
-In bfloat16, and in float32 by split products. Both get float32 weights in channels_last memory, as
-they lie in training: in bfloat16 PyTorch's casts them and its weight gradient back, as autocast
-does.
+In bfloat16, with minimal filtering too where that is possible, and in float32 by split products.
+Both get float32 weights in channels_last memory, as they lie in training: in bfloat16 PyTorch's
+casts them and its weight gradient back, as autocast does.
 """
 
 import pytest
@@ -32,16 +32,30 @@ LAYERS = [
     (False, 256, 256, 16, 3, 1, 1),
     (False, 128, 128, 16, 5, 2, 2),
 ]
-NAMES = [
-    f"{'up' if layer[0] else 'down'}-{layer[1]}-{layer[2]}-{layer[3]}px-k{layer[4]}s{layer[5]}"
-    for layer in LAYERS
+CASES = [
+    *[("bf16", 1, False, layer) for layer in LAYERS],
+    *[
+        ("winograd", 1, True, layer)
+        for layer in LAYERS
+        if layer[4:6] in [(4, 2), (3, 1)] and min(layer[1:3]) >= 32
+    ],
+    *[(f"split{parts}", parts, False, layer) for parts in (2, 3) for layer in LAYERS],
 ]
 
 
+def name_of(name: str, layer) -> str:
+    transposed, inputs, outputs, size, kernel, stride, _ = layer
+    direction = "up" if transposed else "down"
+    return f"{name}-{direction}-{inputs}-{outputs}-{size}px-k{kernel}s{stride}"
+
+
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward-backward"])
-@pytest.mark.parametrize("layer", LAYERS, ids=NAMES)
-@pytest.mark.parametrize("parts", [1, 2, 3], ids=["bf16", "split2", "split3"])
-def test_ops_conv(pair, parts: int, layer, backward: bool) -> None:
+@pytest.mark.parametrize(
+    ("parts", "winograd", "layer"),
+    [case[1:] for case in CASES],
+    ids=[name_of(case[0], case[-1]) for case in CASES],
+)
+def test_ops_conv(pair, parts: int, winograd: bool, layer, backward: bool) -> None:
     transposed, inputs, outputs, size, kernel, stride, padding = layer
     last = torch.channels_last
     ends = (inputs, outputs) if transposed else (outputs, inputs)
@@ -55,7 +69,7 @@ def test_ops_conv(pair, parts: int, layer, backward: bool) -> None:
         numbers = (None, stride, padding)
         if parts == 1:
             operator = conv_transpose2d_bf16 if transposed else conv2d_bf16
-            return operator(maps, weight, *numbers)
+            return operator(maps, weight, *numbers, winograd=winograd)
         if transposed:
             return conv_transpose2d_split(maps, weight, *numbers, parts=parts)
         return conv2d_split(maps, weight, *numbers, parts)

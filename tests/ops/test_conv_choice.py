@@ -18,6 +18,7 @@ from pokegan.ops import (
 )
 from pokegan.ops.conv_choice import (
     Case,
+    Choice,
     choices,
     choose,
     keep_to,
@@ -279,3 +280,114 @@ def test_a_run_that_goes_on_keeps_its_choices_without_the_cache(monkeypatch, tmp
     keep_to(saved)
     assert not choose(CASE).own
     assert choices() == saved
+
+
+FILTERED = Case(False, 4, 32, 8, 8, 32, 4, 4, 2, 1)
+
+
+def wide_layer():
+    random = torch.Generator().manual_seed(0)
+    last = torch.channels_last
+    x = torch.randn(4, 32, 8, 8, generator=random).contiguous(memory_format=last)
+    return x, torch.randn(32, 32, 4, 4, generator=random).contiguous(memory_format=last)
+
+
+def run_wide_layer():
+    x, w = wide_layer()
+    with torch.autocast("cpu", torch.bfloat16):
+        return conv2d(x, w, None, 2, 1)
+
+
+def new_process(monkeypatch):
+    monkeypatch.setattr(conv_choice, "_known", {})
+    monkeypatch.setattr(conv_choice, "_decided", {})
+
+
+@needs_kernels
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (4, 1), (3, 1)])
+def test_filtering_is_timed_too(transposed, kernel, stride) -> None:
+    case = FILTERED._replace(
+        transposed=transposed, kernel_height=kernel, kernel_width=kernel, stride=stride
+    )
+    ratio, winograd = measure(case)
+    assert 0 < ratio < float("inf")
+    assert all(used in (False, True) for used in winograd)
+    assert measure(case, filter=False)[1] == DIRECT
+
+
+@needs_kernels
+def test_an_operator_is_filtered_where_that_is_clearly_faster(monkeypatch) -> None:
+    paces = iter([1.5, 1.04, 0.8, 2.0])  # of three operators, and of ours against PyTorch's
+    monkeypatch.setattr(conv_choice, "_times_faster", lambda one, other: next(paces))
+    assert measure(FILTERED) == (2.0, Winograd(convolve=True))
+
+
+@needs_kernels
+def test_filtering_is_remembered(monkeypatch) -> None:
+    ways = Winograd(convolve=True, weight=True)
+    x, w = wide_layer()
+    expected = conv2d_bf16(x.bfloat16(), w, None, 2, 1, winograd=True)
+    assert not torch.equal(expected, conv2d_bf16(x.bfloat16(), w, None, 2, 1))
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, ways))
+    assert torch.equal(run_wide_layer(), expected)
+    assert choices() == {str(FILTERED): "own convolve weight"}
+    saved = choices()
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: pytest.fail("timed"))
+    new_process(monkeypatch)  # has the cache
+    assert torch.equal(run_wide_layer(), expected)
+    new_process(monkeypatch)  # has a checkpoint
+    monkeypatch.setattr(conv_choice, "_made_on", lambda: {"torch": "another"})
+    keep_to(saved)
+    assert choose(FILTERED) == Choice(True, ways)
+    assert choices() == saved
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("stock", Choice(False)),
+        ("own", Choice(True)),
+        ("own transpose", Choice(True, Winograd(transpose=True))),
+        ("own convolve transpose weight", Choice(True, Winograd(True, True, True))),
+    ],
+)
+def test_choices_in_words(text, choice) -> None:
+    assert str(choice) == text
+    assert Choice.parse(text) == choice
+
+
+@needs_kernels
+def test_a_checkpoint_from_before_filtering(monkeypatch) -> None:
+    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: pytest.fail("timed"))
+    keep_to({str(FILTERED): True, str(CASE): False})
+    assert choose(FILTERED) == Choice(True)
+    assert choose(CASE) == Choice(False)
+
+
+@needs_kernels
+def test_forced_to_filter_where_that_is_possible(monkeypatch) -> None:
+    steer(monkeypatch, "winograd")
+    assert choose(FILTERED) == Choice(True, Winograd(True, True, True))
+    assert choose(CASE) == Choice(True)
+    x, w = wide_layer()
+    assert torch.equal(run_wide_layer(), conv2d_bf16(x.bfloat16(), w, None, 2, 1, winograd=True))
+
+
+@needs_kernels
+def test_direct_never_filters(monkeypatch) -> None:
+    asked = []
+    ways = Winograd(True, True, True)
+    monkeypatch.setattr(
+        conv_choice,
+        "measure",
+        lambda case, filter: asked.append(filter) or (2.0, ways if filter else DIRECT),
+    )
+    assert choose(FILTERED).winograd == ways
+    new_process(monkeypatch)
+    steer(monkeypatch, "direct")
+    assert choose(FILTERED) == Choice(True)
+    assert asked == [True, False]  # each is remembered for itself
+    new_process(monkeypatch)
+    keep_to({str(FILTERED): str(Choice(True, ways))})
+    assert choose(FILTERED) == Choice(True)
