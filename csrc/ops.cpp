@@ -57,8 +57,9 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
 
   // Convolutions of bfloat16 channels_last maps; weights in float32 or bfloat16. They and the
   // gradient by the weight, of a convolution that makes `small` of `large`, are each other's
-  // gradients. `units`: 0 the widest the processor has, 1 AVX512-BF16, 2 AMX. `winograd`: by minimal
-  // filtering: 4 x 4 and stride 1 or 2, or 3 x 3 and stride 1; at least 32 channels on both sides.
+  // gradients. `units`: 0 the widest the processor has, 1 AVX512-BF16, 2 AMX. `winograd`: by
+  // minimal filtering: 4 x 4 and stride 1 or 2, or 3 x 3 and stride 1; at least 32 channels on both
+  // sides.
   library.def(
       "conv2d_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
       "int units=0, bool winograd=False) -> Tensor");

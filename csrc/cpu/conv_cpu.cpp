@@ -285,10 +285,10 @@ Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
   float* out_float = wide ? static_cast<float*>(out.mutable_data_ptr()) : nullptr;
   uint16_t* out_bfloat = wide ? nullptr : static_cast<uint16_t*>(out.mutable_data_ptr());
   if (winograd) {
-    run_winograd_weight_gradient({shape, static_cast<const uint16_t*>(large.const_data_ptr()),
-                                  static_cast<const uint16_t*>(small.const_data_ptr()), out_float,
-                                  out_bfloat},
-                                 chosen);
+    run_winograd_weight_gradient(
+        {shape, static_cast<const uint16_t*>(large.const_data_ptr()),
+         static_cast<const uint16_t*>(small.const_data_ptr()), out_float, out_bfloat},
+        chosen);
     return out;
   }
   if (uses_patches(shape)) {

@@ -1,7 +1,6 @@
 // A job transforms what some tiles are made of, and multiplies it with all weights, which were
 // transformed before. A row of a block is a tile, wherever that lies.
 #include "conv_winograd.h"
-
 #include "conv_winograd_lanes.h"
 
 namespace pokegan {

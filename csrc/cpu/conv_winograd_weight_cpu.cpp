@@ -238,9 +238,9 @@ POKEGAN_AVX512 void finish(const Plan<N>& plan, const float* sums, int64_t part,
         const float* sum = sums + plan.place(i * N + j, part, x_block, y_block) + place;
         products[i] = zeros();
         for (int64_t segment = 0; segment < plan.segments; ++segment) {
-          products[i] = products[i] + Lanes{_mm512_load_ps(sum), tiles == 2
-                                                                     ? _mm512_load_ps(sum + 256)
-                                                                     : _mm512_setzero_ps()};
+          products[i] =
+              products[i] + Lanes{_mm512_load_ps(sum),
+                                  tiles == 2 ? _mm512_load_ps(sum + 256) : _mm512_setzero_ps()};
           sum += plan.segment_values();
         }
       }

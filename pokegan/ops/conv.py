@@ -12,11 +12,12 @@ wanted, see `conv_gradients`. Infinities and what is no number have float32's re
 finite numbers that overflows is infinite or no number, and may overflow from 2^-7 below the largest
 number on. Parts and sums below 2^-126 count as zeros.
 
-Kernels of 4 x 4 and stride 2 can be computed by minimal filtering (Winograd 1980; Lavin and Gray,
-arXiv 1509.09308) where both sides have at least 32 channels: 9 products in place of 16. What is
-multiplied are differences of maps and sums of weights (or of gradients), made in float32 and
-rounded to bfloat16 once more, so a result is about twice as far from the exact one, 0.4 % of its
-size in the mean. What is not finite makes NaNs of all pixels that are made with it.
+Kernels of 4 x 4 and stride 1 or 2, and of 3 x 3 and stride 1, can be computed by minimal filtering
+(Winograd 1980; Lavin and Gray, arXiv 1509.09308) where both sides have at least 32 channels: 9
+products in place of 16, and 16 in place of 36. What is multiplied are differences of maps and sums
+of weights, made in float32 and rounded to bfloat16 once more, so a result is about twice as far
+from the exact one, 0.5 % of its size in the mean. What is not finite makes NaNs of all pixels that
+are made with it.
 """
 
 from typing import Any

@@ -39,6 +39,7 @@ CHOICES = ("auto", "direct", "own", "winograd", "stock")
 _FILE = "convolutions.json"
 _OPERATORS = "5"  # to be raised when one of ours becomes faster or slower
 _ROUNDS = 5
+_MOST_PAIRS = 512 * 512  # of channels; beyond, transforming the weights takes what products save
 _WORTH = 1.05  # times faster, for which minimal filtering may round once more
 _CLEAR = 1.5  # times faster: no further round is needed
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -62,10 +63,11 @@ class Case(NamedTuple):
 
     @property
     def can_be_filtered(self) -> bool:
-        """Whether minimal filtering is possible."""
+        """Whether minimal filtering is possible, with so few weights that it may be faster."""
         sides = (self.kernel_height, self.kernel_width, self.stride)
+        ends = (self.inputs, self.outputs)
         known = sides in ((4, 4, 2), (4, 4, 1), (3, 3, 1))
-        return known and min(self.inputs, self.outputs) >= 32 and not self.split
+        return known and min(ends) >= 32 and ends[0] * ends[1] <= _MOST_PAIRS and not self.split
 
     def __str__(self) -> str:
         """One line, the key in the cache."""
