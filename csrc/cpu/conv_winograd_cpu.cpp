@@ -84,10 +84,10 @@ POKEGAN_AVX512 void transform_weights(const Plan<N>& plan, const Weights& weight
   for (int64_t r = 0; r < kBlockSide; ++r, out += kBlockSide) {
     const uint32_t used = r < outputs ? mask : 0;
     const Value* row = r < outputs ? values + r * row_values : values;
-    Lanes columns[N - 1][N];
+    Floats columns[N - 1][N];
 #pragma GCC unroll 3
     for (int j = 0; j < N - 1; ++j) {
-      Lanes taps[N - 1];
+      Floats taps[N - 1];
 #pragma GCC unroll 3
       for (int i = 0; i < N - 1; ++i) {
         const int64_t tap =
@@ -98,8 +98,8 @@ POKEGAN_AVX512 void transform_weights(const Plan<N>& plan, const Weights& weight
     }
 #pragma GCC unroll 4
     for (int i = 0; i < N; ++i) {
-      Lanes across[N - 1];
-      Lanes made[N];
+      Floats across[N - 1];
+      Floats made[N];
 #pragma GCC unroll 3
       for (int j = 0; j < N - 1; ++j) across[j] = columns[j][i];
       all_of_taps<N>(across, made);
@@ -190,7 +190,7 @@ class Job {
   POKEGAN_AVX512 void transform(int64_t group, int64_t part, char* out) const {
     const Windows<N> windows(plan_.source, plan_.tiles, group, plan_.places(part));
     for (int64_t b = 0; b < plan_.blocks; ++b, out += kBlockBytes) {
-      Lanes columns[N][N];
+      Floats columns[N][N];
       for (int64_t tile = 0; tile < windows.count(); ++tile) {
         if (windows.follows(tile)) {
 #pragma GCC unroll 2
@@ -206,8 +206,8 @@ class Job {
         for (int j = N - kWinogradTile; j < N; ++j) make_column(windows, tile, b, j, columns[j]);
 #pragma GCC unroll 4
         for (int i = 0; i < N; ++i) {
-          Lanes across[N];
-          Lanes made[N];
+          Floats across[N];
+          Floats made[N];
 #pragma GCC unroll 4
           for (int j = 0; j < N; ++j) across[j] = columns[j][i];
           all_of_neighbours<N>(across, made);
@@ -222,8 +222,8 @@ class Job {
   }
 
   POKEGAN_AVX512_INLINE static void make_column(const Windows<N>& windows, int64_t tile,
-                                                int64_t block, int j, Lanes (&made)[N]) {
-    Lanes values[N];
+                                                int64_t block, int j, Floats (&made)[N]) {
+    Floats values[N];
     windows.load(tile, j, block * kBlockSide, values);
     all_of_neighbours<N>(values, made);
   }
@@ -231,17 +231,17 @@ class Job {
   template <int kColumns>
   POKEGAN_AVX512 void write(const float* sums, int64_t group, int64_t set, int64_t panel) const {
     const float* bias = all_.bias != nullptr ? all_.bias + panel * kBlockSide : nullptr;
-    const Lanes biases = bias != nullptr ? load_lanes(bias, 0xFFFFFFFFU) : zeros();
+    const Floats biases = bias != nullptr ? load_lanes(bias, 0xFFFFFFFFU) : zeros();
     const uint32_t mask = mask_of(plan_.channels - panel * kBlockSide);
     const int64_t step = plan_.pixel_step();
     const int64_t stride = plan_.shape.stride;
     for (int64_t n = 0; n < plan_.tiles.in_group(group); ++n) {
       const Tile tile = plan_.tiles.at(group * kBlockSide + n);
       const float* row = sums + n / 16 * kColumns * 256 + n % 16 * 16;
-      Lanes columns[N][2];
+      Floats columns[N][2];
 #pragma GCC unroll 4
       for (int j = 0; j < N; ++j) {
-        Lanes products[N];
+        Floats products[N];
 #pragma GCC unroll 4
         for (int i = 0; i < N; ++i) {
           const float* place = row + (i * N + j) * kSums;
@@ -257,8 +257,8 @@ class Job {
                       panel * kBlockSide;
 #pragma GCC unroll 2
       for (int i = 0; i < kWinogradTile; ++i) {
-        Lanes across[N];
-        Lanes pixels[2];
+        Floats across[N];
+        Floats pixels[2];
 #pragma GCC unroll 4
         for (int j = 0; j < N; ++j) across[j] = columns[j][i];
         pixels_of<N>(across, pixels);

@@ -9,45 +9,45 @@ namespace pokegan {
 #ifdef POKEGAN_HAS_CONV
 
 // 32 values in float32.
-struct Lanes {
+struct Floats {
   __m512 low;
   __m512 high;
 };
 
-POKEGAN_AVX512_INLINE Lanes operator+(Lanes a, Lanes b) {
+POKEGAN_AVX512_INLINE Floats operator+(Floats a, Floats b) {
   return {_mm512_add_ps(a.low, b.low), _mm512_add_ps(a.high, b.high)};
 }
 
-POKEGAN_AVX512_INLINE Lanes operator-(Lanes a, Lanes b) {
+POKEGAN_AVX512_INLINE Floats operator-(Floats a, Floats b) {
   return {_mm512_sub_ps(a.low, b.low), _mm512_sub_ps(a.high, b.high)};
 }
 
-POKEGAN_AVX512_INLINE Lanes half_of(Lanes a) {
+POKEGAN_AVX512_INLINE Floats half_of(Floats a) {
   const __m512 half = _mm512_set1_ps(0.5F);
   return {_mm512_mul_ps(a.low, half), _mm512_mul_ps(a.high, half)};
 }
 
-POKEGAN_AVX512_INLINE Lanes zeros() { return {_mm512_setzero_ps(), _mm512_setzero_ps()}; }
+POKEGAN_AVX512_INLINE Floats zeros() { return {_mm512_setzero_ps(), _mm512_setzero_ps()}; }
 
-POKEGAN_AVX512_INLINE Lanes load_lanes(const float* values, uint32_t mask) {
+POKEGAN_AVX512_INLINE Floats load_lanes(const float* values, uint32_t mask) {
   return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), values),
           _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), values + 16)};
 }
 
-POKEGAN_AVX512_INLINE Lanes load_lanes(const uint16_t* values, uint32_t mask) {
+POKEGAN_AVX512_INLINE Floats load_lanes(const uint16_t* values, uint32_t mask) {
   const __m256i low = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), values);
   const __m256i high = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask >> 16), values + 16);
   return {(__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(low), 16),
           (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)};
 }
 
-POKEGAN_AVX512_INLINE __m512i rounded(Lanes values) {
+POKEGAN_AVX512_INLINE __m512i rounded(Floats values) {
   return (__m512i)_mm512_cvtne2ps_pbh(values.high, values.low);
 }
 
 // What N neighbours are multiplied as; product `k` of them.
 template <int N, int k>
-POKEGAN_AVX512_INLINE Lanes of_neighbours(const Lanes (&d)[N]) {
+POKEGAN_AVX512_INLINE Floats of_neighbours(const Floats (&d)[N]) {
   if constexpr (N == 3) {
     if constexpr (k == 0) return d[0] - d[1];
     if constexpr (k == 1) return d[1];
@@ -61,7 +61,7 @@ POKEGAN_AVX512_INLINE Lanes of_neighbours(const Lanes (&d)[N]) {
 }
 
 template <int N>
-POKEGAN_AVX512_INLINE void all_of_neighbours(const Lanes (&d)[N], Lanes (&made)[N]) {
+POKEGAN_AVX512_INLINE void all_of_neighbours(const Floats (&d)[N], Floats (&made)[N]) {
   made[0] = of_neighbours<N, 0>(d);
   made[1] = of_neighbours<N, 1>(d);
   made[2] = of_neighbours<N, 2>(d);
@@ -70,13 +70,13 @@ POKEGAN_AVX512_INLINE void all_of_neighbours(const Lanes (&d)[N], Lanes (&made)[
 
 // What N - 1 taps are multiplied as.
 template <int N>
-POKEGAN_AVX512_INLINE void all_of_taps(const Lanes (&g)[N - 1], Lanes (&made)[N]) {
+POKEGAN_AVX512_INLINE void all_of_taps(const Floats (&g)[N - 1], Floats (&made)[N]) {
   made[0] = g[0];
   if constexpr (N == 3) {
     made[1] = g[0] + g[1];
     made[2] = g[1];
   } else {
-    const Lanes outer = g[0] + g[2];
+    const Floats outer = g[0] + g[2];
     made[1] = half_of(outer + g[1]);
     made[2] = half_of(outer - g[1]);
     made[3] = g[2];
@@ -85,7 +85,7 @@ POKEGAN_AVX512_INLINE void all_of_taps(const Lanes (&g)[N - 1], Lanes (&made)[N]
 
 // The two pixels that N products make.
 template <int N>
-POKEGAN_AVX512_INLINE void pixels_of(const Lanes (&m)[N], Lanes (&made)[2]) {
+POKEGAN_AVX512_INLINE void pixels_of(const Floats (&m)[N], Floats (&made)[2]) {
   if constexpr (N == 3) {
     made[0] = m[0] + m[1];
     made[1] = m[1] + m[2];
@@ -97,7 +97,7 @@ POKEGAN_AVX512_INLINE void pixels_of(const Lanes (&m)[N], Lanes (&made)[2]) {
 
 // What the gradients of two pixels are multiplied as; product `k` of them.
 template <int N, int k>
-POKEGAN_AVX512_INLINE Lanes of_pixels(const Lanes (&e)[2]) {
+POKEGAN_AVX512_INLINE Floats of_pixels(const Floats (&e)[2]) {
   if constexpr (k == 0) return e[0];
   if constexpr (k == 1) return e[0] + e[1];
   if constexpr (N == 4 && k == 2) return e[0] - e[1];
@@ -105,7 +105,7 @@ POKEGAN_AVX512_INLINE Lanes of_pixels(const Lanes (&e)[2]) {
 }
 
 template <int N>
-POKEGAN_AVX512_INLINE void all_of_pixels(const Lanes (&e)[2], Lanes (&made)[N]) {
+POKEGAN_AVX512_INLINE void all_of_pixels(const Floats (&e)[2], Floats (&made)[N]) {
   made[0] = of_pixels<N, 0>(e);
   made[1] = of_pixels<N, 1>(e);
   made[2] = of_pixels<N, 2>(e);
@@ -114,12 +114,12 @@ POKEGAN_AVX512_INLINE void all_of_pixels(const Lanes (&e)[2], Lanes (&made)[N]) 
 
 // The gradients of the taps that N products make.
 template <int N>
-POKEGAN_AVX512_INLINE void taps_of(const Lanes (&m)[N], Lanes (&made)[N - 1]) {
+POKEGAN_AVX512_INLINE void taps_of(const Floats (&m)[N], Floats (&made)[N - 1]) {
   if constexpr (N == 3) {
     made[0] = m[0] + m[1];
     made[1] = m[1] + m[2];
   } else {
-    const Lanes outer = half_of(m[1] + m[2]);
+    const Floats outer = half_of(m[1] + m[2]);
     made[0] = m[0] + outer;
     made[1] = half_of(m[1] - m[2]);
     made[2] = outer + m[3];
@@ -194,7 +194,7 @@ class Windows {
 
   // Column j of a tile's window, the 32 channels from `channel` on.
   POKEGAN_AVX512_INLINE void load(int64_t tile, int j, int64_t channel,
-                                  Lanes (&values)[kSide]) const {
+                                  Floats (&values)[kSide]) const {
     const uint32_t mask = mask_of(channels_ - channel);
 #pragma GCC unroll 4
     for (int i = 0; i < kSide; ++i) {

@@ -61,7 +61,7 @@ template <int N>
 struct Rounded {
   alignas(64) uint16_t values[N][kBlockSide * kBlockSide];
 
-  POKEGAN_AVX512_INLINE void set(int64_t tile, const Lanes (&made)[N]) {
+  POKEGAN_AVX512_INLINE void set(int64_t tile, const Floats (&made)[N]) {
 #pragma GCC unroll 4
     for (int k = 0; k < N; ++k) {
       _mm512_store_si512(values[k] + tile * kBlockSide, rounded(made[k]));
@@ -127,11 +127,11 @@ class Job {
     Rounded<N> blocks;
     for (int64_t b = 0; b < plan_.y_blocks; ++b) {
       for (int64_t tile = 0; tile < windows.count(); ++tile) {
-        Lanes across[2];
-        Lanes made[N];
+        Floats across[2];
+        Floats made[N];
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
-          Lanes values[2];
+          Floats values[2];
           windows.load(tile, j, b * kBlockSide, values);
           across[j] = of_pixels<N, kRow>(values);
         }
@@ -153,7 +153,7 @@ class Job {
     const Windows<N> windows(x, plan_.tiles, group, places);
     Rounded<N> blocks;
     for (int64_t b = 0; b < plan_.x_blocks; ++b) {
-      Lanes across[N];
+      Floats across[N];
       for (int64_t tile = 0; tile < windows.count(); ++tile) {
         if (windows.follows(tile)) {
 #pragma GCC unroll 2
@@ -164,7 +164,7 @@ class Job {
         }
 #pragma GCC unroll 2
         for (int j = N - kWinogradTile; j < N; ++j) across[j] = neighbours(windows, tile, b, j);
-        Lanes made[N];
+        Floats made[N];
         all_of_neighbours<N>(across, made);
         blocks.set(tile, made);
       }
@@ -173,9 +173,9 @@ class Job {
     }
   }
 
-  POKEGAN_AVX512_INLINE static Lanes neighbours(const Windows<N>& windows, int64_t tile,
-                                                int64_t block, int j) {
-    Lanes values[N];
+  POKEGAN_AVX512_INLINE static Floats neighbours(const Windows<N>& windows, int64_t tile,
+                                                 int64_t block, int j) {
+    Floats values[N];
     windows.load(tile, j, block * kBlockSide, values);
     return of_neighbours<N, kRow>(values);
   }
@@ -204,11 +204,11 @@ class Job {
   int64_t first_;
 };
 
-POKEGAN_AVX512_INLINE void store_lanes(Lanes values, uint32_t mask, float* out) {
+POKEGAN_AVX512_INLINE void store_lanes(Floats values, uint32_t mask, float* out) {
   store_values(out, mask, values.low, values.high);
 }
 
-POKEGAN_AVX512_INLINE void store_lanes(Lanes values, uint32_t mask, uint16_t* out) {
+POKEGAN_AVX512_INLINE void store_lanes(Floats values, uint32_t mask, uint16_t* out) {
   _mm512_mask_storeu_epi16(out, mask, rounded(values));
 }
 
@@ -229,18 +229,18 @@ POKEGAN_AVX512 void finish(const Plan<N>& plan, const float* sums, int64_t part,
              channels;
   for (int64_t r = 0; r < rows; ++r, out += row_values) {
     const int64_t place = r / 16 * tiles * 256 + r % 16 * 16;
-    Lanes across[N][N - 1];
+    Floats across[N][N - 1];
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) {
-      Lanes products[N];
+      Floats products[N];
 #pragma GCC unroll 4
       for (int i = 0; i < N; ++i) {
         const float* sum = sums + plan.place(i * N + j, part, x_block, y_block) + place;
         products[i] = zeros();
         for (int64_t segment = 0; segment < plan.segments; ++segment) {
           products[i] =
-              products[i] + Lanes{_mm512_load_ps(sum),
-                                  tiles == 2 ? _mm512_load_ps(sum + 256) : _mm512_setzero_ps()};
+              products[i] + Floats{_mm512_load_ps(sum),
+                                   tiles == 2 ? _mm512_load_ps(sum + 256) : _mm512_setzero_ps()};
           sum += plan.segment_values();
         }
       }
@@ -248,8 +248,8 @@ POKEGAN_AVX512 void finish(const Plan<N>& plan, const float* sums, int64_t part,
     }
 #pragma GCC unroll 3
     for (int i = 0; i < N - 1; ++i) {
-      Lanes line[N];
-      Lanes taps[N - 1];
+      Floats line[N];
+      Floats taps[N - 1];
 #pragma GCC unroll 4
       for (int j = 0; j < N; ++j) line[j] = across[j][i];
       taps_of<N>(line, taps);

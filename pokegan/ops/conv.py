@@ -15,9 +15,9 @@ number on. Parts and sums below 2^-126 count as zeros.
 Kernels of 4 x 4 and stride 1 or 2, and of 3 x 3 and stride 1, can be computed by minimal filtering
 (Winograd 1980; Lavin and Gray, arXiv 1509.09308) where both sides have at least 32 channels: 9
 products in place of 16, and 16 in place of 36. What is multiplied are differences of maps and sums
-of weights, made in float32 and rounded to bfloat16 once more, so a result is about twice as far
-from the exact one, 0.5 % of its size in the mean. What is not finite makes NaNs of all pixels that
-are made with it.
+of weights, made in float32 and then rounded to bfloat16, so a result is about twice as far from the
+exact one, 0.5 % of its size in the mean. What is not finite makes infinities or NaNs of all pixels
+that are made with it, and of gradients by the weight also where it lies behind the last pixel.
 """
 
 from typing import Any
@@ -69,7 +69,8 @@ def conv2d_bf16(
         padding: zeros on every side, in [0, 2^20].
         units: 0 the widest that the processor has, 1 AVX512-BF16, 2 AMX.
         winograd: by minimal filtering, see the module; one by one for the convolution and its
-            gradients by input (transpose) and weight, or for all three.
+            gradients by input (transpose) and weight, or for all three. In compiled code, and for
+            gradients of gradients, an operator's own holds for its gradients, too.
 
     Returns:
         [N, O, (H + 2 padding - KH) // stride + 1, ...] bfloat16, channels_last.

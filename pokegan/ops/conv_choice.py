@@ -37,9 +37,10 @@ from pokegan.ops.conv_gradients import Winograd
 
 CHOICES = ("auto", "direct", "own", "winograd", "stock")
 _FILE = "convolutions.json"
-_OPERATORS = "5"  # to be raised when one of ours becomes faster or slower
+_DIRECT = ", direct"  # behind a shape that was timed without filtering, though it may be filtered
+_OPERATORS = "6"  # to be raised when one of ours becomes faster or slower
 _ROUNDS = 5
-_MOST_PAIRS = 512 * 512  # of channels; beyond, transforming the weights takes what products save
+_MOST_PAIRS = 512 * 512  # of channels; such layers have few tiles, and their weights fill no cache
 _WORTH = 1.05  # times faster, for which minimal filtering may round once more
 _CLEAR = 1.5  # times faster: no further round is needed
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -62,7 +63,7 @@ class Case(NamedTuple):
     split: bool = False  # float32 by split products; else bfloat16
 
     @property
-    def can_be_filtered(self) -> bool:
+    def may_be_filtered(self) -> bool:
         """Whether minimal filtering is possible, with so few weights that it may be faster."""
         sides = (self.kernel_height, self.kernel_width, self.stride)
         ends = (self.inputs, self.outputs)
@@ -157,7 +158,7 @@ def choose(case: Case) -> Choice:
     `POKEGAN_CONV=winograd`, and not with `POKEGAN_CONV=stock`.
     """
     if mode() not in ("auto", "direct") or torch.compiler.is_compiling():
-        filtered = mode() == "winograd" and case.can_be_filtered
+        filtered = mode() == "winograd" and case.may_be_filtered
         return Choice(mode() != "stock", Winograd(filtered, filtered, filtered))
     key = (case, torch.get_num_threads())
     known = _known.get(key)
@@ -203,7 +204,12 @@ _MODE = _read_mode()  # fixed for the process, so a compiled function sees a con
 
 def measured() -> dict[str, float]:
     """Return how many times faster ours was than PyTorch's, by shape, as the cache has it."""
-    return {case: ratio for case, (ratio, _) in _cached().items()}
+    cached = _cached()
+    if mode() == "direct":
+        kept = [case for case in cached if case + _DIRECT not in cached]
+    else:
+        kept = [case for case in cached if not case.endswith(_DIRECT)]
+    return {case.removesuffix(_DIRECT): cached[case][0] for case in kept}
 
 
 def measure(case: Case, filter: bool = True) -> tuple[float, Winograd]:
@@ -215,7 +221,7 @@ def measure(case: Case, filter: bool = True) -> tuple[float, Winograd]:
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         direct, filtered, stock = _contenders(case)
         ways = [False] * len(direct)
-        if filter and case.can_be_filtered:
+        if filter and case.may_be_filtered:
             pairs = zip(direct, filtered, strict=True)
             ways = [_times_faster(new, old) > _WORTH for old, new in pairs]
         operators = zip(direct, filtered, ways, strict=True)
@@ -288,7 +294,7 @@ def _case(
 def _recall_or_measure(case: Case) -> Choice:
     """Return what the cache has; measure it and keep it if it has nothing."""
     filter = mode() == "auto"
-    key = str(case) if filter or not case.can_be_filtered else f"{case}, direct"
+    key = str(case) if filter or not case.may_be_filtered else f"{case}{_DIRECT}"
     recalled = _cached().get(key)
     if recalled is None:
         ratio, winograd = measure(case, filter)

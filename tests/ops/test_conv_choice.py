@@ -387,7 +387,11 @@ def test_direct_never_filters(monkeypatch) -> None:
     new_process(monkeypatch)
     steer(monkeypatch, "direct")
     assert choose(FILTERED) == Choice(True)
-    assert asked == [True, False]  # each is remembered for itself
+    assert asked == [True, False]  # each is remembered for itself, and counted once
+    assert list(measured()) == [str(FILTERED)]
+    steer(monkeypatch, "auto")
+    assert list(measured()) == [str(FILTERED)]
+    steer(monkeypatch, "direct")
     new_process(monkeypatch)
     keep_to({str(FILTERED): str(Choice(True, ways))})
     assert choose(FILTERED) == Choice(True)
