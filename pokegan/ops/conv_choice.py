@@ -2,10 +2,9 @@
 
 Ours needs a processor with AMX or AVX512-BF16 and arithmetic in bfloat16; or in float32, with AMX,
 where `split_products` allows it. Where it can be used, both are timed once for each shape and count
-of threads, forward and backward, ours with and without minimal filtering (`Winograd`) where that
-is possible; the outcome is kept in the cache folder and in checkpoints, so that a run that is
-continued uses what it has used before. `POKEGAN_CONV` steers it: `own`, `winograd` and `stock`
-decide without timing, `direct` times without minimal filtering.
+of threads, forward and backward; the outcome is kept in the cache folder and in checkpoints, so
+that a run that is continued uses what it has used before. `POKEGAN_CONV` steers it: `own`,
+`winograd` and `stock` decide without timing, `filtered` times minimal filtering (`Winograd`), too.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ from pokegan.ops.conv import (
 )
 from pokegan.ops.conv_gradients import Winograd
 
-CHOICES = ("auto", "direct", "own", "winograd", "stock")
+CHOICES = ("auto", "filtered", "own", "winograd", "stock")
 _FILE = "convolutions.json"
 _DIRECT = ", direct"  # behind a shape that was timed without filtering, though it may be filtered
 _OPERATORS = "6"  # to be raised when one of ours becomes faster or slower
@@ -157,7 +156,7 @@ def choose(case: Case) -> Choice:
     Inside `torch.compile` nothing can be timed: ours is used, without minimal filtering unless
     `POKEGAN_CONV=winograd`, and not with `POKEGAN_CONV=stock`.
     """
-    if mode() not in ("auto", "direct") or torch.compiler.is_compiling():
+    if mode() not in ("auto", "filtered") or torch.compiler.is_compiling():
         filtered = mode() == "winograd" and case.may_be_filtered
         return Choice(mode() != "stock", Winograd(filtered, filtered, filtered))
     key = (case, torch.get_num_threads())
@@ -167,7 +166,7 @@ def choose(case: Case) -> Choice:
         if text not in _decided:
             _decided[text] = _recall_or_measure(case)
         decided = _decided[text]
-        known = _known[key] = decided if mode() == "auto" else Choice(decided.own)
+        known = _known[key] = decided if mode() == "filtered" else Choice(decided.own)
     return known
 
 
@@ -205,7 +204,7 @@ _MODE = _read_mode()  # fixed for the process, so a compiled function sees a con
 def measured() -> dict[str, float]:
     """Return how many times faster ours was than PyTorch's, by shape, as the cache has it."""
     cached = _cached()
-    if mode() == "direct":
+    if mode() == "auto":
         kept = [case for case in cached if case + _DIRECT not in cached]
     else:
         kept = [case for case in cached if not case.endswith(_DIRECT)]
@@ -293,7 +292,7 @@ def _case(
 
 def _recall_or_measure(case: Case) -> Choice:
     """Return what the cache has; measure it and keep it if it has nothing."""
-    filter = mode() == "auto"
+    filter = mode() == "filtered"
     key = str(case) if filter or not case.may_be_filtered else f"{case}{_DIRECT}"
     recalled = _cached().get(key)
     if recalled is None:

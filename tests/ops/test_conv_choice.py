@@ -174,7 +174,7 @@ def test_what_ours_does_not_take_is_pytorchs(monkeypatch, x, w) -> None:
 
 def test_another_word_is_refused(monkeypatch) -> None:
     with pytest.raises(
-        ConfigError, match="POKEGAN_CONV=fast: use one of auto, direct, own, winograd, stock"
+        ConfigError, match="POKEGAN_CONV=fast: use one of auto, filtered, own, winograd, stock"
     ):
         steer(monkeypatch, "fast")
 
@@ -325,6 +325,7 @@ def test_an_operator_is_filtered_where_that_is_clearly_faster(monkeypatch) -> No
 
 @needs_kernels
 def test_filtering_is_remembered(monkeypatch) -> None:
+    steer(monkeypatch, "filtered")
     ways = Winograd(convolve=True, weight=True)
     x, w = wide_layer()
     expected = conv2d_bf16(x.bfloat16(), w, None, 2, 1, winograd=True)
@@ -375,7 +376,8 @@ def test_forced_to_filter_where_that_is_possible(monkeypatch) -> None:
 
 
 @needs_kernels
-def test_direct_never_filters(monkeypatch) -> None:
+def test_auto_never_filters(monkeypatch) -> None:
+    steer(monkeypatch, "filtered")
     asked = []
     ways = Winograd(True, True, True)
     monkeypatch.setattr(
@@ -385,13 +387,13 @@ def test_direct_never_filters(monkeypatch) -> None:
     )
     assert choose(FILTERED).winograd == ways
     new_process(monkeypatch)
-    steer(monkeypatch, "direct")
+    steer(monkeypatch, "auto")
     assert choose(FILTERED) == Choice(True)
     assert asked == [True, False]  # each is remembered for itself, and counted once
     assert list(measured()) == [str(FILTERED)]
-    steer(monkeypatch, "auto")
+    steer(monkeypatch, "filtered")
     assert list(measured()) == [str(FILTERED)]
-    steer(monkeypatch, "direct")
+    steer(monkeypatch, "auto")
     new_process(monkeypatch)
     keep_to({str(FILTERED): str(Choice(True, ways))})
     assert choose(FILTERED) == Choice(True)
