@@ -36,8 +36,8 @@ from pokegan.ops.conv_gradients import Winograd
 
 CHOICES = ("auto", "filtered", "own", "winograd", "stock")
 _FILE = "convolutions.json"
-_DIRECT = ", direct"  # behind a shape that was timed without filtering, though it may be filtered
-_OPERATORS = "6"  # to be raised when one of ours becomes faster or slower
+_FILTERED = ", filtered"  # behind a shape that was timed with minimal filtering, too
+_OPERATORS = "7"  # to be raised when one of ours becomes faster or slower
 _ROUNDS = 5
 _MOST_PAIRS = 512 * 512  # of channels; such layers have few tiles, and their weights fill no cache
 _WORTH = 1.05  # times faster, for which minimal filtering may round once more
@@ -165,8 +165,7 @@ def choose(case: Case) -> Choice:
         text = str(case)
         if text not in _decided:
             _decided[text] = _recall_or_measure(case)
-        decided = _decided[text]
-        known = _known[key] = decided if mode() == "filtered" else Choice(decided.own)
+        known = _known[key] = _decided[text]
     return known
 
 
@@ -204,11 +203,11 @@ _MODE = _read_mode()  # fixed for the process, so a compiled function sees a con
 def measured() -> dict[str, float]:
     """Return how many times faster ours was than PyTorch's, by shape, as the cache has it."""
     cached = _cached()
-    if mode() == "auto":
-        kept = [case for case in cached if case + _DIRECT not in cached]
+    if mode() == "filtered":
+        kept = [case for case in cached if case + _FILTERED not in cached]
     else:
-        kept = [case for case in cached if not case.endswith(_DIRECT)]
-    return {case.removesuffix(_DIRECT): cached[case][0] for case in kept}
+        kept = [case for case in cached if not case.endswith(_FILTERED)]
+    return {case.removesuffix(_FILTERED): cached[case][0] for case in kept}
 
 
 def measure(case: Case, filter: bool = True) -> tuple[float, Winograd]:
@@ -293,7 +292,7 @@ def _case(
 def _recall_or_measure(case: Case) -> Choice:
     """Return what the cache has; measure it and keep it if it has nothing."""
     filter = mode() == "filtered"
-    key = str(case) if filter or not case.may_be_filtered else f"{case}{_DIRECT}"
+    key = f"{case}{_FILTERED}" if filter and case.may_be_filtered else str(case)
     recalled = _cached().get(key)
     if recalled is None:
         ratio, winograd = measure(case, filter)

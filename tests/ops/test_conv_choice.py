@@ -376,7 +376,7 @@ def test_forced_to_filter_where_that_is_possible(monkeypatch) -> None:
 
 
 @needs_kernels
-def test_auto_never_filters(monkeypatch) -> None:
+def test_only_filtered_runs_begin_so(monkeypatch) -> None:
     steer(monkeypatch, "filtered")
     asked = []
     ways = Winograd(True, True, True)
@@ -395,5 +395,5 @@ def test_auto_never_filters(monkeypatch) -> None:
     assert list(measured()) == [str(FILTERED)]
     steer(monkeypatch, "auto")
     new_process(monkeypatch)
-    keep_to({str(FILTERED): str(Choice(True, ways))})
-    assert choose(FILTERED) == Choice(True)
+    keep_to({str(FILTERED): str(Choice(True, ways))})  # of a run that was begun so
+    assert choose(FILTERED) == Choice(True, ways)
