@@ -7,14 +7,8 @@ that a run that is continued uses what it has used before. `POKEGAN_CONV` steers
 `winograd` and `stock` decide without timing, `filtered` times minimal filtering (`Winograd`), too.
 """
 
-import contextlib
-import functools
-import json
 import os
-import platform
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -22,10 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pokegan.errors import ConfigError
-from pokegan.files import write_text
 from pokegan.ops.conv import (
     MAX_KERNEL,
-    PARTS,
     conv2d_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
@@ -33,51 +25,10 @@ from pokegan.ops.conv import (
     conv_units,
 )
 from pokegan.ops.conv_gradients import Winograd
+from pokegan.ops.conv_timing import Case, ratios, timed
 
 CHOICES = ("auto", "filtered", "own", "winograd", "stock")
-_FILE = "convolutions.json"
-_FILTERED = ", filtered"  # behind a shape that was timed with minimal filtering, too
-_OPERATORS = "7"  # to be raised when one of ours becomes faster or slower
-_ROUNDS = 5
-_MOST_PAIRS = 512 * 512  # of channels; such layers have few tiles, and their weights fill no cache
-_WORTH = 1.05  # times faster, for which minimal filtering may round once more
-_CLEAR = 1.5  # times faster: no further round is needed
 _DTYPES = (torch.float32, torch.bfloat16)
-
-
-class Case(NamedTuple):
-    """What a choice is made for."""
-
-    transposed: bool
-    batch: int
-    inputs: int
-    height: int
-    width: int
-    outputs: int
-    kernel_height: int
-    kernel_width: int
-    stride: int
-    padding: int
-    output_padding: tuple[int, int] = (0, 0)
-    split: bool = False  # float32 by split products; else bfloat16
-
-    @property
-    def may_be_filtered(self) -> bool:
-        """Whether minimal filtering is possible, with so few weights that it may be faster."""
-        sides = (self.kernel_height, self.kernel_width, self.stride)
-        ends = (self.inputs, self.outputs)
-        known = sides in ((4, 4, 2), (4, 4, 1), (3, 3, 1))
-        return known and min(ends) >= 32 and ends[0] * ends[1] <= _MOST_PAIRS and not self.split
-
-    def __str__(self) -> str:
-        """One line, the key in the cache."""
-        name = ("conv_transpose2d" if self.transposed else "conv2d") + "_split" * self.split
-        more = "" if self.output_padding == (0, 0) else f" output_padding {self.output_padding}"
-        return (
-            f"{name} {self.batch}x{self.inputs}x{self.height}x{self.width} to {self.outputs}, "
-            f"kernel {self.kernel_height}x{self.kernel_width} stride {self.stride} "
-            f"padding {self.padding}{more}, {torch.get_num_threads()} threads"
-        )
 
 
 class Choice(NamedTuple):
@@ -164,9 +115,15 @@ def choose(case: Case) -> Choice:
     if known is None:
         text = str(case)
         if text not in _decided:
-            _decided[text] = _recall_or_measure(case)
+            ratio, winograd = timed(case, filter=mode() == "filtered")
+            _decided[text] = Choice(True, winograd) if ratio >= 1 else Choice(False)
         known = _known[key] = _decided[text]
     return known
+
+
+def measured() -> dict[str, float]:
+    """Return how many times faster ours was than PyTorch's, by shape, as it was measured here."""
+    return ratios(filter=mode() == "filtered")
 
 
 def choices() -> dict[str, str]:
@@ -198,52 +155,6 @@ def _read_mode() -> str:
 
 
 _MODE = _read_mode()  # fixed for the process, so a compiled function sees a constant
-
-
-def measured() -> dict[str, float]:
-    """Return how many times faster ours was than PyTorch's, by shape, as the cache has it."""
-    cached = _cached()
-    if mode() == "filtered":
-        kept = [case for case in cached if case + _FILTERED not in cached]
-    else:
-        kept = [case for case in cached if not case.endswith(_FILTERED)]
-    return {case.removesuffix(_FILTERED): cached[case][0] for case in kept}
-
-
-def measure(case: Case, filter: bool = True) -> tuple[float, Winograd]:
-    """Return how many times faster ours is than PyTorch's, forward and both gradients.
-
-    And which of the three were faster by minimal filtering, which ours was timed with. Without
-    `filter` that is not tried.
-    """
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        direct, filtered, stock = _contenders(case)
-        ways = [False] * len(direct)
-        if filter and case.may_be_filtered:
-            pairs = zip(direct, filtered, strict=True)
-            ways = [_times_faster(new, old) > _WORTH for old, new in pairs]
-        operators = zip(direct, filtered, ways, strict=True)
-        chosen = [new if used else old for old, new, used in operators]
-
-        def ours() -> None:
-            for operator in chosen:
-                operator()
-
-        return _times_faster(ours, stock), Winograd(*ways)
-
-
-def _times_faster(one: Callable[[], object], other: Callable[[], object]) -> float:
-    """Return how many times faster `one` is than `other`: the best of some rounds in turns."""
-    _seconds(one), _seconds(other)
-    best = best_of_other = float("inf")
-    ratio = 1.0
-    for _ in range(_ROUNDS):
-        best = min(best, _seconds(one))
-        best_of_other = min(best_of_other, _seconds(other))
-        ratio = best_of_other / best
-        if not 1 / _CLEAR < ratio < _CLEAR:
-            break
-    return ratio
 
 
 _split_allowed = False
@@ -287,130 +198,3 @@ def _case(
     outputs = weight.shape[1 if transposed else 0]
     sizes = (batch, inputs, height, width, outputs, kernel_height, kernel_width)
     return Case(transposed, *sizes, stride, padding, output_padding, _is_split(input))
-
-
-def _recall_or_measure(case: Case) -> Choice:
-    """Return what the cache has; measure it and keep it if it has nothing."""
-    filter = mode() == "filtered"
-    key = f"{case}{_FILTERED}" if filter and case.may_be_filtered else str(case)
-    recalled = _cached().get(key)
-    if recalled is None:
-        ratio, winograd = measure(case, filter)
-        recalled = _cached().get(key, (round(ratio, 3), winograd))  # another may have been first
-        cached = _cached() | {key: recalled}
-        content = {
-            "made_on": _made_on(),
-            "faster": {case: ratio for case, (ratio, _) in sorted(cached.items())},
-            "winograd": {case: list(ways) for case, (_, ways) in sorted(cached.items())},
-        }
-        with contextlib.suppress(OSError):  # then it is measured again in the next process
-            write_text(_path(), json.dumps(content, indent=1) + "\n")
-    ratio, winograd = recalled
-    return Choice(True, winograd) if ratio >= 1 else Choice(False)
-
-
-def _cached() -> dict[str, tuple[float, Winograd]]:
-    """Return how many times faster ours was, and by which operators, by shape."""
-    try:
-        stored = json.loads(_path().read_text(encoding="utf-8"))
-        if stored["made_on"] != _made_on():
-            return {}
-        return {
-            str(case): (float(ratio), Winograd(*map(bool, stored["winograd"][case])))
-            for case, ratio in stored["faster"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-Operator = Callable[[], object]
-
-
-def _contenders(case: Case) -> tuple[list[Operator], list[Operator], Operator]:
-    """Our convolution and its gradients, these by minimal filtering, and PyTorch's, all in one.
-
-    In the order of `Winograd`; on ones, which need no random numbers.
-    """
-    ends = (case.inputs, case.outputs) if case.transposed else (case.outputs, case.inputs)
-    dtype = torch.float32 if case.split else torch.bfloat16
-    weight = _ones(torch.float32, *ends, case.kernel_height, case.kernel_width)
-    maps = _ones(dtype, case.batch, case.inputs, case.height, case.width)
-    numbers = (case.stride, case.padding)
-    ops = torch.ops.pokegan
-    last: tuple[int, ...] = (PARTS,) if case.split else ()
-    convolve, transpose, to_weight = (
-        (ops.conv2d_split, ops.conv_transpose2d_split, ops.conv2d_weight_split)
-        if case.split
-        else (ops.conv2d_bf16, ops.conv_transpose2d_bf16, ops.conv2d_weight_bf16)
-    )
-    kernel = list(weight.shape[2:])
-    more = list(case.output_padding)
-    if case.transposed:
-        other = torch.ones_like(transpose(maps, weight, None, *numbers, more, *last))
-    else:
-        other = torch.ones_like(convolve(maps, weight, None, *numbers, *last))
-        more = [
-            size - ((small - 1) * case.stride - 2 * case.padding + side)
-            for size, small, side in zip(maps.shape[2:], other.shape[2:], kernel, strict=True)
-        ]
-    large, small = (other, maps) if case.transposed else (maps, other)
-
-    def ours(**how: bool) -> list[Operator]:
-        dtypes = last or (torch.float32,)
-        return [
-            lambda: convolve(large, weight, None, *numbers, *last, **how),
-            lambda: transpose(small, weight, None, *numbers, more, *last, **how),
-            lambda: to_weight(large, small, kernel, *numbers, *dtypes, **how),
-        ]
-
-    stride, padding = [case.stride] * 2, [case.padding] * 2
-
-    def stock() -> None:
-        own = weight.to(dtype)
-        shape = (stride, padding, [1, 1], case.transposed, list(case.output_padding), 1)
-        torch.ops.aten.convolution(maps, own, None, *shape)
-        _, gradient, _ = torch.ops.aten.convolution_backward(
-            other, maps, own, None, *shape, [True, True, False]
-        )
-        gradient.float()
-
-    return ours(), ours(winograd=True), stock
-
-
-def _ones(dtype: torch.dtype, *shape: int) -> Tensor:
-    return torch.ones(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def _path() -> Path:
-    from pokegan.cache_folder import cache_folder  # needs more than torch; the operators do not
-
-    return cache_folder() / _FILE
-
-
-@functools.cache
-def _made_on() -> dict[str, str]:
-    """What a measurement holds for."""
-    import pokegan
-
-    return {
-        "processor": _processor(),
-        "units": conv_units(),
-        "torch": torch.__version__,
-        "pokegan": pokegan.__version__,
-        "operators": _OPERATORS,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -12,21 +12,14 @@ from pokegan.ops import (
     conv2d_bf16,
     conv2d_split,
     conv_choice,
+    conv_timing,
     conv_transpose2d,
     conv_transpose2d_split,
     conv_units,
 )
-from pokegan.ops.conv_choice import (
-    Case,
-    Choice,
-    choices,
-    choose,
-    keep_to,
-    measure,
-    measured,
-    split_products,
-)
+from pokegan.ops.conv_choice import Choice, choices, choose, keep_to, measured, split_products
 from pokegan.ops.conv_gradients import Winograd
+from pokegan.ops.conv_timing import Case, measure
 
 needs_kernels = pytest.mark.skipif(conv_units() == "none", reason="no bfloat16 units")
 needs_amx = pytest.mark.skipif(conv_units() != "AMX", reason="no AMX")
@@ -97,7 +90,7 @@ def test_float32_is_always_pytorchs(monkeypatch, name) -> None:
 @pytest.mark.parametrize("name", ["auto", "own"])
 def test_float32_is_split_where_that_is_allowed(monkeypatch, name) -> None:
     steer(monkeypatch, name)
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (2.0, DIRECT))
     x, w, b = layer()
     y = torch.randn(16, 12, 4, 4)
     with split_products(True):
@@ -116,7 +109,7 @@ def test_float32_is_split_where_that_is_allowed(monkeypatch, name) -> None:
 @needs_amx
 def test_not_split_where_that_is_slower(monkeypatch) -> None:
     monkeypatch.setattr(
-        conv_choice, "measure", lambda case, filter: (0.5 if case.split else 2.0, DIRECT)
+        conv_timing, "measure", lambda case, filter: (0.5 if case.split else 2.0, DIRECT)
     )
     x, w, b = layer()
     with split_products(True):
@@ -196,7 +189,7 @@ def test_both_are_timed(transposed, split) -> None:
 def test_the_faster_one_is_used_and_remembered(monkeypatch, tmp_path, ratio, expected) -> None:
     asked = []
     monkeypatch.setattr(
-        conv_choice, "measure", lambda case, filter: asked.append(case) or (ratio, DIRECT)
+        conv_timing, "measure", lambda case, filter: asked.append(case) or (ratio, DIRECT)
     )
     assert choose(CASE).own is expected
     assert choose(CASE).own is expected
@@ -214,7 +207,7 @@ def test_the_faster_one_is_used_and_remembered(monkeypatch, tmp_path, ratio, exp
 def test_a_cache_that_cannot_be_used_is_made_anew(monkeypatch, tmp_path, content) -> None:
     path = tmp_path / "convolutions.json"
     path.write_text(content)
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (2.0, DIRECT))
     assert measured() == {}
     assert choose(CASE).own
     assert list(measured().values()) == [2.0]
@@ -222,12 +215,12 @@ def test_a_cache_that_cannot_be_used_is_made_anew(monkeypatch, tmp_path, content
 
 @needs_kernels
 def test_another_torch_measures_again(monkeypatch) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (2.0, DIRECT))
     assert choose(CASE).own
     monkeypatch.setattr(conv_choice, "_known", {})
     monkeypatch.setattr(conv_choice, "_decided", {})
-    monkeypatch.setattr(conv_choice, "_made_on", lambda: {"torch": "another"})
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (0.5, DIRECT))
+    monkeypatch.setattr(conv_timing, "_made_on", lambda: {"torch": "another"})
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (0.5, DIRECT))
     assert not choose(CASE).own
 
 
@@ -235,7 +228,7 @@ def test_another_torch_measures_again(monkeypatch) -> None:
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("POKEGAN_CACHE", str(tmp_path / "file" / "below"))
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (2.0, DIRECT))
     assert choose(CASE).own
 
 
@@ -243,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path) -
 def test_a_choice_is_made_for_a_count_of_threads(monkeypatch) -> None:
     counts = []
     monkeypatch.setattr(
-        conv_choice,
+        conv_timing,
         "measure",
         lambda case, filter: counts.append(torch.get_num_threads()) or (2.0, DIRECT),
     )
@@ -259,7 +252,7 @@ def test_a_choice_is_made_for_a_count_of_threads(monkeypatch) -> None:
 
 @needs_kernels
 def test_compiled_uses_ours_without_timing(monkeypatch) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: pytest.fail("timed"))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: pytest.fail("timed"))
     x, w, b = layer()
     compiled = torch.compile(conv2d, fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", torch.bfloat16):
@@ -269,13 +262,13 @@ def test_compiled_uses_ours_without_timing(monkeypatch) -> None:
 
 @needs_kernels
 def test_a_run_that_goes_on_keeps_its_choices_without_the_cache(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (0.5, DIRECT))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (0.5, DIRECT))
     assert not choose(CASE).own
     saved = choices()
     monkeypatch.setattr(conv_choice, "_known", {})
     monkeypatch.setattr(conv_choice, "_decided", {})
     (tmp_path / "convolutions.json").unlink()
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, DIRECT))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (2.0, DIRECT))
     assert choose(CASE).own
     keep_to(saved)
     assert not choose(CASE).own
@@ -319,7 +312,7 @@ def test_filtering_is_timed_too(transposed, kernel, stride) -> None:
 @needs_kernels
 def test_an_operator_is_filtered_where_that_is_clearly_faster(monkeypatch) -> None:
     paces = iter([1.5, 1.04, 0.8, 2.0])  # of three operators, and of ours against PyTorch's
-    monkeypatch.setattr(conv_choice, "_times_faster", lambda one, other: next(paces))
+    monkeypatch.setattr(conv_timing, "_times_faster", lambda one, other: next(paces))
     assert measure(FILTERED) == (2.0, Winograd(convolve=True))
 
 
@@ -330,15 +323,15 @@ def test_filtering_is_remembered(monkeypatch) -> None:
     x, w = wide_layer()
     expected = conv2d_bf16(x.bfloat16(), w, None, 2, 1, winograd=True)
     assert not torch.equal(expected, conv2d_bf16(x.bfloat16(), w, None, 2, 1))
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: (2.0, ways))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: (2.0, ways))
     assert torch.equal(run_wide_layer(), expected)
     assert choices() == {str(FILTERED): "own convolve weight"}
     saved = choices()
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: pytest.fail("timed"))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: pytest.fail("timed"))
     new_process(monkeypatch)  # has the cache
     assert torch.equal(run_wide_layer(), expected)
     new_process(monkeypatch)  # has a checkpoint
-    monkeypatch.setattr(conv_choice, "_made_on", lambda: {"torch": "another"})
+    monkeypatch.setattr(conv_timing, "_made_on", lambda: {"torch": "another"})
     keep_to(saved)
     assert choose(FILTERED) == Choice(True, ways)
     assert choices() == saved
@@ -360,7 +353,7 @@ def test_choices_in_words(text, choice) -> None:
 
 @needs_kernels
 def test_a_checkpoint_from_before_filtering(monkeypatch) -> None:
-    monkeypatch.setattr(conv_choice, "measure", lambda case, filter: pytest.fail("timed"))
+    monkeypatch.setattr(conv_timing, "measure", lambda case, filter: pytest.fail("timed"))
     keep_to({str(FILTERED): True, str(CASE): False})
     assert choose(FILTERED) == Choice(True)
     assert choose(CASE) == Choice(False)
@@ -381,7 +374,7 @@ def test_only_filtered_runs_begin_so(monkeypatch) -> None:
     asked = []
     ways = Winograd(True, True, True)
     monkeypatch.setattr(
-        conv_choice,
+        conv_timing,
         "measure",
         lambda case, filter: asked.append(filter) or (2.0, ways if filter else DIRECT),
     )
