@@ -1,7 +1,7 @@
 """A step compiled as a whole by torch.compile: one graph for every combination of due phases."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 import torch._dynamo
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from pokegan.objectives.phases import StepInput
-from pokegan.training.step import GradientObserver, StepRefusedError
-from pokegan.training.whole_step import Due, Outcome, Traceable, WholeStep
+from pokegan.training.step import StepRefusedError
+from pokegan.training.whole_step import Due, Outcome, Traceable, WholeStep, WholeSteps
 
 
 class Runner:
@@ -54,10 +54,8 @@ class Runner:
             raise StepRefusedError("compile", _brief(error)) from error
 
 
-class CompiledStep:
+class CompiledStep(WholeSteps):
     """Runs the compiled step. Results agree with those of `EagerStep` to rounding.
-
-    The observer is called after the step: it sees the step's gradients and the updated weights.
 
     Args:
         runner: runs the whole step.
@@ -66,33 +64,8 @@ class CompiledStep:
     mode = "compiled"
 
     def __init__(self, runner: Runner) -> None:
+        super().__init__(runner.whole)
         self.runner = runner
-
-    def __call__(
-        self, inputs: StepInput, number: int, observer: GradientObserver | None = None
-    ) -> Mapping[str, Tensor]:
-        """Run step `number` and return detached scalars to record, on the device.
-
-        Raises:
-            StepRefusedError: this way does not work; nothing was run.
-        """
-        whole = self.runner.whole
-        due, stale = whole.prepare(number)
-        if stale:
-            self.forget()
-        try:
-            outcome = self.run(due, inputs)
-        except StepRefusedError:
-            whole.abandon()
-            raise
-        whole.finish(due)
-        if observer is not None:
-            whole.show(observer, due, outcome)
-        return outcome[0]
-
-    def news(self) -> list[str]:
-        """Return nothing: there is nothing to tell."""
-        return []
 
     def run(self, due: Due, inputs: StepInput) -> Outcome:
         """Run the phases `due`."""

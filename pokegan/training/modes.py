@@ -7,7 +7,9 @@ from torch import Tensor
 
 from pokegan.networks.batch_norm import batch_norms
 from pokegan.objectives.phases import StepInput
+from pokegan.training.recorded_step import RecordedStep
 from pokegan.training.step import EagerStep, GradientObserver, Step, StepParts, StepRefusedError
+from pokegan.training.whole_step import WholeStep
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,23 @@ def build_step(wanted: str, parts: StepParts) -> Step:
     """Return what runs the steps of a run.
 
     Args:
-        wanted: off for eager; on for compiled, and captured on CUDA; auto for on with CUDA, off
-            without: on a processor compiling does not pay for itself.
+        wanted: off for eager; on for compiled, and captured on CUDA; auto for on with CUDA,
+            recorded on a processor, where compiling does not pay for itself.
         parts: what the step is made of.
     """
     eager = EagerStep(parts)
-    cuda = parts.device.type == "cuda"
-    if wanted == "off" or (wanted == "auto" and not cuda):
+    if wanted == "off":
         return eager
+    cuda = parts.device.type == "cuda"
+    if wanted == "auto" and not cuda:
+        if parts.device.type != "cpu" or parts.reduce is not None:
+            return eager  # what ranks tell each other is no operator
+        recorded = Way(frozenset({"record"}), lambda: RecordedStep(WholeStep(parts)))
+        return FallingBack([recorded, Way(frozenset(), lambda: eager)])
 
     # Imported late: torch.compile takes seconds to import.
     from pokegan.training.captured_step import CapturedStep, CudaRecorder
     from pokegan.training.compiled_step import CompiledStep, Runner
-    from pokegan.training.whole_step import WholeStep
 
     try:
         whole = WholeStep(parts)

@@ -53,7 +53,7 @@ class StepRefusedError(Exception):
     """A way to run steps does not work for this one. Nothing was changed.
 
     Attributes:
-        part: what does not work: compile, capture, or optimiser.
+        part: what does not work: compile, capture, record, or optimiser.
         reason: why.
     """
 

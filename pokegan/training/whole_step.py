@@ -4,6 +4,7 @@ All phases, their updates, the noise and the adaptive augmentation are in it. Wh
 while it is traced, by which phases are due.
 """
 
+import abc
 import itertools
 import types
 import weakref
@@ -16,7 +17,7 @@ from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
 from pokegan.objectives.phases import Phase, StepInput
 from pokegan.ops.conv_choice import split_products
 from pokegan.training.adam_update import AdamUpdate
-from pokegan.training.step import GradientObserver, Reduce, StepParts, clip
+from pokegan.training.step import GradientObserver, Reduce, StepParts, StepRefusedError, clip
 
 Gradients = list[Tensor | None]
 Outcome = tuple[dict[str, Tensor], list[Gradients]]
@@ -137,6 +138,54 @@ class WholeStep:
             clip(self.networks[name], bound)
         for norm in self.norms[name]:
             norm.written()
+
+
+class WholeSteps(abc.ABC):
+    """Runs whole steps one way or another, in place of `EagerStep`.
+
+    The observer is called after the step: it sees the step's gradients and the updated weights.
+
+    Args:
+        whole: the step.
+    """
+
+    mode: str
+
+    def __init__(self, whole: WholeStep) -> None:
+        self.whole = whole
+
+    def __call__(
+        self, inputs: StepInput, number: int, observer: GradientObserver | None = None
+    ) -> Mapping[str, Tensor]:
+        """Run step `number` and return detached scalars to record, on the device.
+
+        Raises:
+            StepRefusedError: this way does not work; nothing was run.
+        """
+        due, stale = self.whole.prepare(number)
+        if stale:
+            self.forget()
+        try:
+            outcome = self.run(due, inputs)
+        except StepRefusedError:
+            self.whole.abandon()
+            raise
+        self.whole.finish(due)
+        if observer is not None:
+            self.whole.show(observer, due, outcome)
+        return outcome[0]
+
+    def news(self) -> list[str]:
+        """Return nothing: there is nothing to tell."""
+        return []
+
+    @abc.abstractmethod
+    def run(self, due: Due, inputs: StepInput) -> Outcome:
+        """Run the phases `due`."""
+
+    @abc.abstractmethod
+    def forget(self) -> None:
+        """Drop what was made of the step: tensors that it knows were replaced."""
 
 
 class _Reducer:

@@ -15,7 +15,7 @@ Narrow = Callable[..., RunConfig]
 
 @pytest.fixture
 def narrow(packed_folder: Path) -> Narrow:
-    """(recipe's name, changes by path) to that recipe at 16 px with few channels, on the CPU."""
+    """(name, changes by path) to a recipe at 16 px with few channels, on the CPU, eager."""
 
     def make(recipe: str, changes: dict[str, Any] | None = None) -> RunConfig:
         config = recipes.get(recipe)
@@ -35,6 +35,7 @@ def narrow(packed_folder: Path) -> Narrow:
             "training.batch": 4,
             "training.precision": "fp32",
             "training.device": "cpu",
+            "training.compile": "off",
             "output.samples": 4,
             "output.plots": False,
         }

@@ -146,7 +146,7 @@ def test_the_setting_chooses(narrow: Narrow) -> None:
     for wanted in ("auto", "on", "off"):
         config = narrow("hpml", {"training.compile": wanted})
         modes[wanted] = build(config, PackedImages.open(config.data.source)).step.mode
-    assert modes == {"auto": "eager", "on": "compiled", "off": "eager"}
+    assert modes == {"auto": "recorded", "on": "compiled", "off": "eager"}
 
 
 def test_a_run_is_resumed_in_another_mode(
@@ -158,7 +158,8 @@ def test_a_run_is_resumed_in_another_mode(
         raise RuntimeError("torch.compile is not supported on Python 3.99")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    config = narrow("gan-pokemon-sngan", {"length.steps": 2, "output.log_every": 1})
+    changes = {"length.steps": 2, "output.log_every": 1, "training.compile": "auto"}
+    config = narrow("gan-pokemon-sngan", changes)
     train(config, tmp_path / "run")
     said: list[str] = []
     run = resume(tmp_path / "run", {"length.steps": 4, "training.compile": "on"}, said.append)
