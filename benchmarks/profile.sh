@@ -9,7 +9,8 @@
 # an NVTX range for data, step and its phases, optimiser, sampling, logging and checkpoint. Else
 # with torch.profiler: DIR/trace.json.gz for Perfetto or chrome://tracing. Both: DIR/shares.txt,
 # the time by range; DIR/operators.txt, the time by operator or kernel; DIR/run, the run, without
-# plots unless --plots is given. A step that is compiled or captured has no ranges inside.
+# plots unless --plots is given. A step that is compiled, captured or recorded has no ranges inside, so
+# without a GPU steps are eager unless --compile is given.
 #
 # PYTHON names the interpreter.
 set -euo pipefail

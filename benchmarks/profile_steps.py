@@ -128,7 +128,8 @@ def main() -> int:
         print("profile: error: nsys needs a CUDA GPU; use --tool torch", file=sys.stderr)
         return 2
     total = str(args.from_step + args.steps)
-    command = ["train", *args.rest, "--steps", total, "--out", str(args.out / "run")]
+    eager = [] if torch.cuda.is_available() else ["--compile", "off"]
+    command = ["train", *eager, *args.rest, "--steps", total, "--out", str(args.out / "run")]
     if not Launch.from_environment().is_main:
         return pokegan(command)
     window = (TorchWindow if args.tool == "torch" else NvtxWindow)(args.from_step)

@@ -13,8 +13,9 @@ from pokegan.training.compiled_step import CompiledStep, Runner
 from pokegan.training.step import EagerStep
 from pokegan.training.whole_step import WholeStep
 
-MODES = ("eager", "compiled", "captured")
-_COMPILE = {"eager": "off", "compiled": "off", "captured": "on", "auto": "auto"}
+# Ways to run a step, by device; the first is what the others are compared with.
+MODES = {"cpu": ("eager", "recorded", "compiled"), "cuda": ("eager", "compiled", "captured")}
+_COMPILE = {"eager": "off", "recorded": "auto", "compiled": "off", "captured": "on", "auto": "auto"}
 
 
 class FellBackError(RuntimeError):
@@ -26,7 +27,7 @@ def build_in(mode: str, config: RunConfig, packed: PictureSet) -> Parts:
 
     Args:
         mode: of its steps, one of `MODES`, or auto for what a run would choose. Compiled steps
-            raise where they do not work; after captured ones `require` says.
+            raise where they do not work; after other ones `require` says.
         config: all other settings.
         packed: the pictures.
     """

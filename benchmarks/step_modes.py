@@ -4,15 +4,15 @@
     python benchmarks/step_modes.py --batch 8 --recipes hpml aegan
     python benchmarks/step_modes.py --device cuda --precision bf16 --batch 64 --json modes.json
 
-Compiled on a processor; on a GPU compiled and captured. All modes start from one state, that of an
-eager run after --warm-up steps, and see the same pictures in the same order. At the very start Adam
-divides every gradient by its own size, so that rounding alone decides the sign of the smallest
-ones, and any two roundings part. `control` is how far an eager run parts whose weights were changed
-by 1e-7: what no rounding can be better than. In fp32 a mode fails whose losses differ by more than
-1e-5 and more than three times as much as the control's, or whose weights differ by more than 1e-4
-and three times the control's, relatively (--tolerance scales the two constants; other precisions
-are measured and not judged). A step that fell back to another mode fails in every precision. The
-time of a step is the median over the steps after the first half, modes alternating.
+Recorded and compiled on a processor; on a GPU compiled and captured. All modes start from one
+state, that of an eager run after --warm-up steps, and see the same pictures in the same order. At
+the very start Adam divides every gradient by its own size, so that rounding alone decides the sign
+of the smallest ones, and any two roundings part. `control` is how far an eager run parts whose
+weights were changed by 1e-7: what no rounding can be better than. In fp32 a mode fails whose losses
+differ by more than 1e-5 and more than three times as much as the control's, or whose weights differ
+by more than 1e-4 and three times the control's, relatively (--tolerance scales the two constants;
+other precisions are measured and not judged). A step that fell back to another mode fails in every
+precision. The time of a step is the median over the steps after the first half, modes alternating.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def compare(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     size = config.data.size
     packed = PackedImages.open(args.data) if args.data else open_data("demo", PrepareOptions(size))
     batch = config.training.batch
-    wanted = MODES if args.device == "cuda" else MODES[:2]
+    wanted = MODES[args.device]
     runs = {one: build_in(one, config, packed) for one in wanted}
     runs["control"] = build_in("eager", config, packed)
     for number in range(args.warm_up):

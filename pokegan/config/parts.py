@@ -274,7 +274,8 @@ class TrainingConfig:
     compile: str = setting(
         "auto",
         "--compile",
-        "compile a whole step, and capture it in a CUDA graph; auto: with CUDA only",
+        "compile a whole step, and capture it in a CUDA graph; auto: with CUDA; on a processor "
+        "record its operators, which gives the bits of off, sooner",
         choices=("auto", "on", "off"),
     )
     ema_kimg: float = setting(

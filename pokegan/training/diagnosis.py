@@ -99,10 +99,10 @@ def _compiling() -> list[str]:
         ]
     if compiler is None:
         return [
-            "compile    auto: steps run eagerly; --compile on would too: there is no C++ compiler "
-            "(CXX, g++)"
+            "compile    auto: steps are recorded; --compile on would run them eagerly: there is no "
+            "C++ compiler (CXX, g++)"
         ]
-    return [f"compile    auto: steps run eagerly; --compile on compiles them by {compiler}"]
+    return [f"compile    auto: steps are recorded; --compile on compiles them by {compiler}"]
 
 
 def _extras() -> list[str]:
