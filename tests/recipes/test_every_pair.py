@@ -124,7 +124,7 @@ def run_thirty_steps(config: RunConfig, packed: PackedImages) -> None:
     growth = Growth(config, packed)
     stage, parts = 0, growth.build()
     before = weights(parts)
-    moments = (10 if growth.stages else 5, STEPS)  # of one stage, one place in wgan's five steps
+    moments = (20, STEPS)  # of one stage, one place in wgan's five steps, and all kinds recorded
     measured = []
     for step in range(STEPS):
         if growth.index(step) > stage:
