@@ -52,7 +52,7 @@ class Repeat:
         found: what it reads as attributes: the tensors that were not among the inputs.
 
     Attributes:
-        source: it in Python.
+        source: the same in Python, to be read.
     """
 
     def __init__(self, graph: fx.Graph, found: Mapping[str, Tensor]) -> None:
@@ -106,10 +106,10 @@ class _Recording(TorchDispatchMode):
         result = func(*args, **kwargs)
         self.refusal = self.refusal or _refusal(func, result)
         if self.refusal is None:
-            writes = func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags
-            if writes or not self._is_nothing_new(result):
+            needed = _does_something(func)
+            if needed or not self._is_nothing_new(result):
                 node = self._call(func, *given)
-                if writes:
+                if needed:
                     self.kept.add(node)
                 self._note_all(result, node)
         return result
@@ -117,12 +117,18 @@ class _Recording(TorchDispatchMode):
     def finished(self, result: Any) -> Repeat | str:
         """Return what was recorded, without operators whose results nobody reads; or why not."""
         self.kept.add(self.graph.output(self._nodes(result)))
+        if self.refusal is None and any(map(self._is_fleeting, self.found)):
+            self.refusal = "a tensor is made by other ways than operators"
         if self.refusal is not None:
             return self.refusal
         for node in reversed(self.graph.nodes):
             if not node.users and node not in self.kept and node.op != "placeholder":
                 self.graph.erase_node(node)
         return Repeat(self.graph, self.constants)
+
+    def _is_fleeting(self, key: int) -> bool:
+        """Whether nobody else has this storage any more, so that it was new in what was run."""
+        return _holders(key) <= len(self.found[key]) + _WITHOUT_TENSORS
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: Any = None) -> fx.Node:
         return self.graph.call_function(func, args, kwargs)
@@ -196,6 +202,12 @@ def _refusal(func: torch._ops.OpOverload, result: Any) -> str | None:
     return None
 
 
+def _does_something(func: torch._ops.OpOverload) -> bool:
+    """Whether an operator is to run even if nobody reads its results."""
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    return func._schema.is_mutable or random or not func._schema.returns
+
+
 def _key(tensor: Tensor) -> int:
     """Return what names a storage as long as that, or a weak reference to it, lives."""
     key: int = tensor.untyped_storage()._cdata
@@ -205,3 +217,13 @@ def _key(tensor: Tensor) -> int:
 def _where(tensor: Tensor) -> Where:
     shape, strides = tuple(tensor.shape), tuple(tensor.stride())
     return tensor.dtype, int(tensor.storage_offset()), shape, strides
+
+
+def _holders(key: int) -> int:
+    """Return how many tensors and other objects of torch's have a storage."""
+    count: int = torch._C._storage_Use_Count(key)
+    return count
+
+
+_lone = torch.empty(1)
+_WITHOUT_TENSORS = _holders(_key(_lone)) - 1  # what has a storage by being asked for its key

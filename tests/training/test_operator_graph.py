@@ -2,8 +2,10 @@
 
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -202,6 +204,11 @@ def test_memory_is_given_back_while_it_is_recorded() -> None:
     assert most <= 3
 
 
+def in_another_thread(function: Callable[[], Tensor]) -> Tensor:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -212,6 +219,8 @@ def test_memory_is_given_back_while_it_is_recorded() -> None:
         (lambda x: torch.nonzero(x).sum(), "depends on values"),
         (lambda x: x.view(torch.int32).clone().view(torch.float32) + 0, None),
         (lambda x: x.to(torch.promote_types(x.dtype, torch.float64)), None),
+        (lambda x: x + torch.from_numpy(np.ones(2, np.float32)), None),
+        (lambda x: x + in_another_thread(lambda: 2 * x), "made by other ways"),
         (lambda x: torch.rand(2, generator=torch.Generator()) + x, "takes a Generator"),
     ],
 )

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from pokegan.objectives.phases import Phase, PhaseResult, StepInput
 from pokegan.training.build import Parts
 from pokegan.training.modes import build_step
 from pokegan.training.recorded_step import WARM_UP, RecordedStep
+from pokegan.training.session import train
 from pokegan.training.step import StepParts
 
 Narrow = Callable[..., RunConfig]
@@ -163,6 +165,19 @@ def test_what_cannot_be_recorded_goes_on_eager(narrow: Narrow) -> None:
     assert line.endswith("steps go on eager")
     assert step.mode == "eager"
     assert_same_bits(state_of(eager), state_of(parts))
+
+
+@pytest.mark.parametrize("recipe", ["progan", "hpml"])
+def test_a_run_has_the_same_bits(narrow: Narrow, recipe: str, tmp_path: Path) -> None:
+    """Of pictures that grow and fade in; with samples, checkpoints and another pace of rates."""
+    weights = []
+    for mode in ("off", "auto"):
+        changes = {"training.compile": mode, "length.steps": 18, "output.sample_every": 1}
+        said: list[str] = []
+        run = train(narrow(recipe, changes), tmp_path / mode, said.append)
+        weights.append(run.weights.read_bytes())
+        assert said.count("step      recorded") == (mode == "auto")
+    assert weights[0] == weights[1]
 
 
 def test_another_optimiser_runs_eagerly(narrow: Narrow) -> None:
