@@ -80,6 +80,11 @@ class MapFade(Fade):
         return old
 
 
+def fades(network: nn.Module) -> list[Fade]:
+    """Return the fades within `network`."""
+    return [module for module in network.modules() if isinstance(module, Fade)]
+
+
 class Growable(nn.Module, ABC):
     """A network of which one of twice the size has all layers but the one at the picture.
 

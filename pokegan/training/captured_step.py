@@ -111,11 +111,15 @@ class CapturedStep(CompiledStep):
         self.mode = "captured" if runner.backend is not None else "captured, not compiled"
         self.recorder = recorder
         self._buffers: tuple[Tensor, Tensor, Tensor] | None = None
+        self._branches = self.whole.branches()
         self._warm: Counter[Due] = Counter()
         self._recorded: dict[Due, tuple[Replay, Outcome]] = {}
 
     def run(self, due: Due, inputs: StepInput) -> Outcome:
         """Run the phases `due` on buffers that every step of theirs reads."""
+        if self.runner.backend is None and self._branches != self.whole.branches():
+            self.forget()  # what was captured takes another way, and will not be needed again
+            self._branches = self.whole.branches()
         buffers = self._filled((inputs.real, inputs.samples, inputs.step))
 
         def run() -> Outcome:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ _MARGIN = timedelta(seconds=60)  # the watch speaks first, and names the rank
 _PRECEDENCE_SECONDS = 0.5  # for the rank whose fault it is, or rank 0, to tell first
 _LOST = ("connection", "gloo", "nccl", "broken pipe", "socket", "timed out")
 _sessions = itertools.count()
+_numbers = itertools.count()
+_by_number: "weakref.WeakValueDictionary[int, Ranks]" = weakref.WeakValueDictionary()
 
 
 class Ranks:
@@ -63,6 +66,8 @@ class Ranks:
         self.restarted = restarted
         self._turns = itertools.count()
         self._cuda = False
+        self._number = next(_numbers)
+        _by_number[self._number] = self
 
     @property
     def rank(self) -> int:
@@ -131,15 +136,29 @@ class Ranks:
         """Return [count, ...], the [...] values of every rank in their order; no gradient."""
         if not self.several:
             return values[None]
+        if torch.compiler.is_compiling():  # which knows collectives by itself
+            return self.gather_now(values.detach())
+        gathered: Tensor = torch.ops.pokegan.gather_over_ranks(values.detach(), self._number)
+        return gathered
+
+    def gather_now(self, values: Tensor) -> Tensor:
+        """Do what `gather` does, of several ranks, seen by torch as what it is made of."""
         self._count_call()
-        own = values.detach().reshape(-1)
+        own = values.reshape(-1)
         everyone = own.new_empty(self.count * own.numel())
         dist.all_gather_into_tensor(everyone, own)
         return everyone.view(self.count, *values.shape)
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of the values of all ranks, the same bits on each; no gradient."""
-        summed = values.detach().clone(memory_format=torch.contiguous_format)
+        if not self.several or torch.compiler.is_compiling():
+            return self.sum_now(values.detach())
+        summed: Tensor = torch.ops.pokegan.sum_over_ranks(values.detach(), self._number)
+        return summed
+
+    def sum_now(self, values: Tensor) -> Tensor:
+        """Do what `sum` does, seen by torch as what it is made of."""
+        summed = values.clone(memory_format=torch.contiguous_format)
         if self.several:
             self._count_call()
             dist.all_reduce(summed)
@@ -298,6 +317,21 @@ class Ranks:
         if self.is_main:
             for rank in range(self.count):
                 self._get(f"gone/{turn}/{rank}")
+
+
+# As operators their Python runs in every step, also in one that is recorded.
+
+
+@torch.library.custom_op("pokegan::gather_over_ranks", mutates_args=())
+def _gather_over_ranks(values: Tensor, number: int) -> Tensor:
+    """`Ranks.gather` of the ranks with that number."""
+    return _by_number[number].gather_now(values)
+
+
+@torch.library.custom_op("pokegan::sum_over_ranks", mutates_args=())
+def _sum_over_ranks(values: Tensor, number: int) -> Tensor:
+    """`Ranks.sum` of the ranks with that number."""
+    return _by_number[number].sum_now(values)
 
 
 @contextlib.contextmanager

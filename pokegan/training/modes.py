@@ -85,8 +85,8 @@ def build_step(wanted: str, parts: StepParts) -> Step:
         return eager
     cuda = parts.device.type == "cuda"
     if wanted == "auto" and not cuda:
-        if parts.device.type != "cpu" or parts.reduce is not None:
-            return eager  # what ranks tell each other is no operator
+        if parts.device.type != "cpu":
+            return eager
         recorded = Way(frozenset({"record"}), lambda: RecordedStep(WholeStep(parts)))
         return FallingBack([recorded, Way(frozenset(), lambda: eager)])
 

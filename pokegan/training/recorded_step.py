@@ -7,11 +7,11 @@ from torch import Tensor
 from pokegan.objectives.phases import StepInput
 from pokegan.training.operator_graph import Repeat, record
 from pokegan.training.step import StepRefusedError
-from pokegan.training.whole_step import Due, Outcome, WholeStep, WholeSteps
+from pokegan.training.whole_step import Branches, Due, Outcome, WholeStep, WholeSteps
 
 WARM_UP = 2  # steps of each kind before its recording: convolutions are timed in the first one
 
-Kind = tuple[Due, tuple[object, ...]]  # phases and batches that one recording holds for
+Kind = tuple[Due, Branches, tuple[object, ...]]  # what one recording holds for
 
 
 class RecordedStep(WholeSteps):
@@ -21,7 +21,7 @@ class RecordedStep(WholeSteps):
     long as PyTorch's autograd runs the same operators for both, of `EagerStep`'s.
 
     Args:
-        whole: the step, on the CPU, of a single rank: what ranks tell each other is no operator.
+        whole: the step, on the CPU.
     """
 
     mode = "recorded"
@@ -38,7 +38,7 @@ class RecordedStep(WholeSteps):
             StepRefusedError: a step of this kind cannot be recorded, which the last one showed.
         """
         tensors = (inputs.real, inputs.samples, inputs.step)
-        kind = (due, tuple(map(_layout, tensors)))
+        kind = (due, self.whole.branches(), tuple(map(_layout, tensors)))
         known = self._recorded.get(kind)
         if isinstance(known, Repeat):
             again: Outcome = known(*tensors)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pokegan.networks.progressive import fades
 from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
 from pokegan.objectives.phases import Phase, StepInput
 from pokegan.ops.conv_choice import split_products
@@ -23,6 +24,8 @@ Gradients = list[Tensor | None]
 Outcome = tuple[dict[str, Tensor], list[Gradients]]
 Traceable = Callable[[Tensor, Tensor, Tensor], Outcome]
 Due = tuple[int, ...]  # indices of the phases that run in a step: each choice is a trace of its own
+
+Branches = tuple[bool, ...]
 
 
 class WholeStep:
@@ -47,6 +50,7 @@ class WholeStep:
         self.reducer = None if parts.reduce is None else _Reducer(parts.reduce)
         self.updates = {name: AdamUpdate(one) for name, one in parts.optimizers.items()}
         self.norms = {name: spectral_norms(network) for name, network in parts.networks.items()}
+        self._fades = [fade for network in parts.networks.values() for fade in fades(network)]
         self.anchor = torch.zeros((), device=parts.device, requires_grad=True)
         self._left: dict[Due, tuple[bool, ...]] = {}
 
@@ -57,6 +61,10 @@ class WholeStep:
             norm.enter_step()
         due = (i for i, phase in enumerate(self.phases) if (number + 1) % phase.every == 0)
         return tuple(due), any(stale)
+
+    def branches(self) -> Branches:
+        """Return what else decides which operators a step has, where it is not compiled."""
+        return tuple(fade.over for fade in self._fades)
 
     def function(self, due: Due) -> Traceable:
         """Return the step of `due`: (real, samples, step) as in `StepInput` to its outcome.

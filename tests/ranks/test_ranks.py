@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from ranks_worker import RUNS, name_of, train_case
+from small_steps import tensors
 
 from pokegan.monitor.stats import read_stats
 from pokegan.training.distributed import Ranks
@@ -91,16 +92,6 @@ def wait_for(run: Path, job: Any) -> None:
 
 def lines(output: str, word: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith(word)]
-
-
-def tensors(state: Any, name: str = "") -> dict[str, Any]:
-    """Return every leaf of nested dictionaries by its dotted name."""
-    if not isinstance(state, dict):
-        return {name: state}
-    leaves: dict[str, Any] = {}
-    for key, value in state.items():
-        leaves |= tensors(value, f"{name}.{key}" if name else key)
-    return leaves
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,16 @@ def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         assert torch.equal(value, other[key]), key
 
 
+def tensors(state: Any, name: str = "") -> dict[str, Any]:
+    """Return every leaf of nested dictionaries by its dotted name."""
+    if not isinstance(state, dict):
+        return {name: state}
+    leaves: dict[str, Any] = {}
+    for key, value in state.items():
+        leaves |= tensors(value, f"{name}.{key}" if name else key)
+    return leaves
+
+
 def inputs_of(parts: Parts, batch: int, number: int) -> StepInput:
     """What the trainer gives to step `number`."""
     real = parts.source.batch(number * batch, batch)
