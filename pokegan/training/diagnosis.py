@@ -99,7 +99,7 @@ def _compiling() -> list[str]:
         ]
     if compiler is None:
         return [
-            "compile    auto: steps are recorded; --compile on would run them eagerly: there is no "
+            "compile    auto: steps are recorded; --compile on would do so, too: there is no "
             "C++ compiler (CXX, g++)"
         ]
     return [f"compile    auto: steps are recorded; --compile on compiles them by {compiler}"]

@@ -83,26 +83,23 @@ def build_step(wanted: str, parts: StepParts) -> Step:
     eager = EagerStep(parts)
     if wanted == "off":
         return eager
+    last = [Way(frozenset(), lambda: eager)]
+    try:
+        whole = WholeStep(parts)
+    except StepRefusedError as refusal:
+        return FallingBack([_refused(refusal), *last])
+    if parts.device.type == "cpu":
+        last.insert(0, Way(frozenset({"record"}), lambda: RecordedStep(whole)))
     cuda = parts.device.type == "cuda"
     if wanted == "auto" and not cuda:
-        if parts.device.type != "cpu":
-            return eager
-        recorded = Way(frozenset({"record"}), lambda: RecordedStep(WholeStep(parts)))
-        return FallingBack([recorded, Way(frozenset(), lambda: eager)])
+        return FallingBack(last)
 
     # Imported late: torch.compile takes seconds to import.
     from pokegan.training.captured_step import CapturedStep, CudaRecorder
     from pokegan.training.compiled_step import CompiledStep, Runner
 
-    try:
-        whole = WholeStep(parts)
-    except StepRefusedError as refusal:
-        return FallingBack([_refused(refusal), Way(frozenset(), lambda: eager)])
     compiled, plain = Runner(whole), Runner(whole, None)
-    ways = [
-        Way(frozenset({"compile"}), lambda: CompiledStep(compiled)),
-        Way(frozenset(), lambda: eager),
-    ]
+    ways = [Way(frozenset({"compile"}), lambda: CompiledStep(compiled)), *last]
     if cuda:
         recorder = CudaRecorder(parts.device)
         ways = [
