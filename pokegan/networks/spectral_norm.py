@@ -109,8 +109,9 @@ class SpectralNorm:
     calls: every training forward iterates. So does one captured in a CUDA graph, which shares
     nothing with any other, captured or not. In eval mode nothing is iterated; sigma is ut W v.
 
-    A training step that is compiled or captured as a whole iterates as often as an eager one, by
-    `enter_step` before it; `begin_step`, `written` and `end_step` in it; `leave_step` after it.
+    A training step that is compiled, captured or recorded as a whole iterates as often as an eager
+    one, by `enter_step` before it; `begin_step`, `written` and `end_step` in it; `leave_step` after
+    it.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ class StepInput:
         samples: [B] int64 global sample indices of this rank's share.
         step: int64 scalar on the device: which step this is.
         shared: what one phase leaves for a later one of the same step, by name.
-        anchor: a zero that requires a gradient, in a step that is compiled or captured as a whole:
+        anchor: a zero that requires a gradient, in a step that is run as one function of tensors:
             there, what is differentiated within a loss begins at it. Else None.
     """
 

@@ -1,4 +1,4 @@
-"""Adam's update as one operator on lists of tensors, for steps that are compiled or captured.
+"""Adam's update as one operator on lists of tensors, for steps that are one function of tensors.
 
 The state is that of the `torch.optim.Adam`, in place: a checkpoint is the same in every mode. The
 arithmetic is the fused kernel that the optimiser itself calls.

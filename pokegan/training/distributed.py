@@ -26,6 +26,7 @@ from torch.distributed.rendezvous import rendezvous
 from pokegan.errors import ConfigError, PeerError, PokeganError, RankError
 from pokegan.training.launch import Launch
 from pokegan.training.meeting import MEETING, meet
+from pokegan.training.operator_graph import always_run
 from pokegan.training.watch import FAILED, Watch, describe
 
 Result = TypeVar("Result")
@@ -319,7 +320,8 @@ class Ranks:
                 self._get(f"gone/{turn}/{rank}")
 
 
-# As operators their Python runs in every step, also in one that is recorded.
+# As operators their Python runs in every step, also in one that is recorded, and on every rank,
+# even where nobody reads what they give.
 
 
 @torch.library.custom_op("pokegan::gather_over_ranks", mutates_args=())
@@ -332,6 +334,10 @@ def _gather_over_ranks(values: Tensor, number: int) -> Tensor:
 def _sum_over_ranks(values: Tensor, number: int) -> Tensor:
     """`Ranks.sum` of the ranks with that number."""
     return _by_number[number].sum_now(values)
+
+
+always_run(torch.ops.pokegan.gather_over_ranks.default)
+always_run(torch.ops.pokegan.sum_over_ranks.default)
 
 
 @contextlib.contextmanager

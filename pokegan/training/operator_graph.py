@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -27,8 +28,9 @@ def record(function: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Any,
     """Run `function(*inputs)`; return its result, and what repeats it on other inputs.
 
     Tensors that the function finds elsewhere, such as weights, are read and written where they
-    are, again every time. All else stands still: numbers, branches, and values that the host
-    made. So do shapes, strides, offsets and dtypes of the inputs, which a caller sees to.
+    are, again every time. All else stands still: numbers, branches, values that the host made, and
+    which tensors these are. So do shapes, strides, offsets and dtypes of the inputs, which a caller
+    sees to.
 
     Args:
         function: its result is made of lists, tuples and dicts of tensors and None.
@@ -39,9 +41,14 @@ def record(function: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Any,
         does depends on a tensor's value, or is more than operators on tensors.
     """
     recording = _Recording(inputs)
-    with recording:
+    with _HostReads(recording), recording:
         result = function(*inputs)
     return result, recording.finished(result)
+
+
+def always_run(operator: torch._ops.OpOverload) -> None:
+    """Let recordings have `operator` even where nobody reads its results."""
+    _always.add(operator)
 
 
 class Repeat:
@@ -104,8 +111,12 @@ class _Recording(TorchDispatchMode):
             return func(*args, **kwargs)
         given = self._nodes(args), self._nodes(kwargs)
         result = func(*args, **kwargs)
-        self.refusal = self.refusal or _refusal(func, result)
-        if self.refusal is None:
+        if (reason := _refusal(func, args, result)) is not None:
+            self.refuse(reason)
+        if torch.Tag.inplace_view in func.tags:  # of the same memory, which is what we go by
+            if func not in _OTHER_VIEWS or _key(args[0]) not in self.made:
+                self.refuse(f"{func} changes what a tensor is")
+        elif self.refusal is None:
             needed = _does_something(func)
             if needed or not self._is_nothing_new(result):
                 node = self._call(func, *given)
@@ -114,11 +125,15 @@ class _Recording(TorchDispatchMode):
                 self._note_all(result, node)
         return result
 
+    def refuse(self, reason: str) -> None:
+        """Let there be no repeat, for this reason if there is none yet."""
+        self.refusal = self.refusal or reason
+
     def finished(self, result: Any) -> Repeat | str:
         """Return what was recorded, without operators whose results nobody reads; or why not."""
         self.kept.add(self.graph.output(self._nodes(result)))
-        if self.refusal is None and any(map(self._is_fleeting, self.found)):
-            self.refusal = "a tensor is made by other ways than operators"
+        if any(map(self._is_fleeting, self.found)):
+            self.refuse("a tensor is made by other ways than operators")
         if self.refusal is not None:
             return self.refusal
         for node in reversed(self.graph.nodes):
@@ -165,7 +180,7 @@ class _Recording(TorchDispatchMode):
         if isinstance(value, Tensor):
             return self._tensor(value)
         if value is not None and not isinstance(value, _CONSTANTS):
-            self.refusal = self.refusal or f"an operator takes a {type(value).__name__}"
+            self.refuse(f"an operator takes a {type(value).__name__}")
         return value
 
     def _tensor(self, tensor: Tensor) -> fx.Node:
@@ -180,7 +195,7 @@ class _Recording(TorchDispatchMode):
             dtype, offset, shape, strides = where
             base = next((node for (own, *_), node in views.items() if own == dtype), None)
             if base is None:
-                self.refusal = self.refusal or "memory is read as another dtype"
+                self.refuse("memory is read as another dtype")
                 base = next(iter(views.values()))
             views[where] = self._call(aten.as_strided.default, (base, shape, strides, offset))
         return views[where]
@@ -191,21 +206,60 @@ class _Recording(TorchDispatchMode):
         return self.graph.get_attr(name)
 
 
-def _refusal(func: torch._ops.OpOverload, result: Any) -> str | None:
+class _HostReads(TorchFunctionMode):
+    """Notices what reads a tensor's memory without an operator."""
+
+    def __init__(self, recording: _Recording) -> None:
+        super().__init__()
+        self.recording = recording
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the function."""
+        if func in _READING:
+            self.recording.refuse(f"{func.__name__}() gives values to the host")
+        return func(*args, **(kwargs or {}))
+
+
+_READING = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+_OTHER_VIEWS = (
+    aten.squeeze_.default,
+    aten.squeeze_.dim,
+    aten.squeeze_.dims,
+    aten.unsqueeze_.default,
+    aten.transpose_.default,
+    aten.t_.default,
+    aten.detach_.default,
+)
+_always = {aten.native_batch_norm.default}  # writes running statistics, and does not say so
+
+
+def _refusal(func: torch._ops.OpOverload, args: tuple[Any, ...], result: Any) -> str | None:
     """Return why this operator cannot be repeated."""
-    if torch.Tag.dynamic_output_shape in func.tags:
+    if func is aten.index.Tensor:
+        by_values = any(one is not None and one.dtype in _MASKS for one in args[1])
+    else:
+        by_values = torch.Tag.dynamic_output_shape in func.tags
+    if by_values:
         return f"the shape of what {func} gives depends on values"
     others = [leaf for leaf in tree_leaves(result) if not isinstance(leaf, Tensor | None)]
-    # PyTorch's that are not tagged tell about dtypes and shapes, which do not change.
-    if others and (torch.Tag.data_dependent_output in func.tags or func.namespace != "aten"):
+    if others and any(isinstance(leaf, Tensor) for leaf in tree_leaves(args)):
         return f"{func} gives a {type(others[0]).__name__} to the host"
     return None
+
+
+_MASKS = (torch.bool, torch.uint8)
 
 
 def _does_something(func: torch._ops.OpOverload) -> bool:
     """Whether an operator is to run even if nobody reads its results."""
     random = torch.Tag.nondeterministic_seeded in func.tags
-    return func._schema.is_mutable or random or not func._schema.returns
+    return func._schema.is_mutable or random or not func._schema.returns or func in _always
 
 
 def _key(tensor: Tensor) -> int:

@@ -91,6 +91,11 @@ class WholeStep:
         for norm in self._all_norms():
             norm.leave_step(not norm.exact)  # for these `prepare` found no sigma
 
+    def break_off(self) -> None:
+        """Forget what is known of the weights, which a step may have written before it failed."""
+        for norm in self._all_norms():
+            norm.leave_step(False)
+
     def show(self, observer: GradientObserver, due: Due, outcome: Outcome) -> None:
         """Let `observer` see the gradients of a step, whose update is done by now."""
         names = [name for place in due for name in self.phases[place].updates]
@@ -178,6 +183,9 @@ class WholeSteps(abc.ABC):
         except StepRefusedError:
             self.whole.abandon()
             raise
+        except BaseException:
+            self.whole.break_off()
+            raise
         self.whole.finish(due)
         if observer is not None:
             self.whole.show(observer, due, outcome)
@@ -211,5 +219,5 @@ _reducers: "weakref.WeakValueDictionary[int, _Reducer]" = weakref.WeakValueDicti
 
 @torch.library.custom_op("pokegan::reduce_gradients", mutates_args=("gradients",))
 def _reduce_gradients(gradients: list[Tensor], network: str, number: int) -> None:
-    """Call the reducer of that number: no compiler looks into it, a recorder sees its kernels."""
+    """Call the reducer of that number: no compiler looks into it."""
     _reducers[number].reduce(network, gradients)

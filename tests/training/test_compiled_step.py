@@ -154,7 +154,7 @@ def test_the_setting_chooses(narrow: Narrow) -> None:
 def test_a_run_is_resumed_in_another_mode(
     narrow: Narrow, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """On a Python that torch.compile does not know: the run says so and goes on eagerly."""
+    """On a Python that torch.compile does not know: the run says so and goes on recorded."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("torch.compile is not supported on Python 3.99")

@@ -132,6 +132,28 @@ def test_a_view_of_a_found_tensor_follows_it() -> None:
     assert "aten.t." not in repeat.source  # made once: it stays where it is
 
 
+def test_another_shape_for_the_same_tensor() -> None:
+    def function(x: Tensor) -> Any:
+        one = x.clone()
+        other = one.detach()
+        one.unsqueeze_(0)
+        return other, one + 1, (x @ other)[None]
+
+    assert_repeats(function, 3, 3)
+
+
+def test_running_statistics_count_where_nobody_reads_the_result() -> None:
+    """PyTorch's kernel does not say that it writes them."""
+    norms = [torch.nn.BatchNorm1d(3) for _ in range(2)]
+    _, repeat = record(lambda x: (norms[0](x), x + 1)[1], [drawn(4, 3)])
+    norms[1].load_state_dict(norms[0].state_dict())
+    x = drawn(4, 3)
+    repeat(x)
+    norms[1](x)
+    assert torch.equal(norms[0].running_mean, norms[1].running_mean)
+    assert torch.equal(norms[0].running_var, norms[1].running_var)
+
+
 def test_random_numbers_are_fresh() -> None:
     """And drawn as often as the function draws them, even where nobody reads them."""
 
@@ -215,12 +237,16 @@ def in_another_thread(function: Callable[[], Tensor]) -> Tensor:
         (lambda x: x * float(x.sum()), "gives a float to the host"),
         (lambda x: x if x.sum() > 0 else -x, "gives a bool to the host"),
         (lambda x: x * torch.equal(x, x.abs()), "gives a bool to the host"),
+        (lambda x: x * float(np.sum(x.numpy())), "numpy() gives values to the host"),
+        (lambda x: x * x.tolist()[0], "tolist() gives values to the host"),
         (lambda x: x[x > 0], "depends on values"),
         (lambda x: torch.nonzero(x).sum(), "depends on values"),
         (lambda x: x.view(torch.int32).clone().view(torch.float32) + 0, None),
         (lambda x: x.to(torch.promote_types(x.dtype, torch.float64)), None),
         (lambda x: x + torch.from_numpy(np.ones(2, np.float32)), None),
         (lambda x: x + in_another_thread(lambda: 2 * x), "made by other ways"),
+        (lambda x: x[torch.tensor([1, 1, 0])], None),
+        (lambda x: x.clone().resize_(1), "changes what a tensor is"),
         (lambda x: torch.rand(2, generator=torch.Generator()) + x, "takes a Generator"),
     ],
 )

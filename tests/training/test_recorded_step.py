@@ -19,6 +19,7 @@ from small_steps import (
     whole_of,
 )
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pokegan.config import RunConfig
 from pokegan.objectives.phases import Phase, PhaseResult, StepInput
@@ -170,8 +171,8 @@ def test_what_cannot_be_recorded_goes_on_eager(narrow: Narrow) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["progan", "hpml"])
-def test_a_run_has_the_same_bits(narrow: Narrow, recipe: str, tmp_path: Path) -> None:
-    """Of pictures that grow and fade in; with samples, checkpoints and another pace of rates."""
+def test_a_run_has_the_same_bits(narrow: Narrow, recipe: str, tmp_path: Path, capsys: Any) -> None:
+    """Of pictures that grow and fade in; with samples in between."""
     states = []
     for mode in ("off", "auto"):
         changes = {"training.compile": mode, "length.steps": 18, "output.sample_every": 1}
@@ -181,7 +182,36 @@ def test_a_run_has_the_same_bits(narrow: Narrow, recipe: str, tmp_path: Path) ->
         state = tensors(checkpoint.load(last))
         states.append({key: one for key, one in state.items() if isinstance(one, torch.Tensor)})
         assert said.count("step      recorded") == (mode == "auto")
+        assert "steps go on" not in capsys.readouterr().err
     assert_same_bits(*states)
+
+
+def test_after_an_error_spectral_norms_know_that_they_know_nothing(narrow: Narrow) -> None:
+    """In the middle of a repeated step: the discriminator's weights are new, the rest is old."""
+    parts = parts_of(narrow("gan-pokemon-sngan"))
+    step = RecordedStep(whole_of(parts))
+    for number in range(WARM_UP + 2):
+        step(inputs_of(parts, 4, number), number)
+    discriminator = parts.networks["discriminator"].eval()
+    inputs = inputs_of(parts, 4, 9)
+    with torch.no_grad():
+        weight = next(discriminator.parameters())
+        before = discriminator(inputs.real).clone()
+
+    class Failing(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func is torch.ops.pokegan.adam_update.default:
+                raise KeyboardInterrupt
+            return result
+
+    with pytest.raises(KeyboardInterrupt), Failing():
+        step(inputs, 9)
+    with torch.no_grad():
+        found = discriminator(inputs.real)
+        assert not torch.equal(found, before)
+        torch.testing.assert_close(found, copy.deepcopy(discriminator)(inputs.real))
+    assert weight.grad is None
 
 
 def test_another_optimiser_runs_eagerly(narrow: Narrow) -> None:
