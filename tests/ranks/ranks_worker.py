@@ -28,13 +28,19 @@ SMALL = {
     "training.ema_kimg": 0.05,
     "length.steps": 6,
 }
+LONG = {
+    "length.steps": 9
+}  # so that steps of two kinds are repeated: the first three of each are not
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "hpml": ("hpml", {"data.shift": 2}),
-    "hpml with r1": ("hpml", {"training.seed": 1, "objective.r1": 1.0, "objective.r1_every": 2}),
+    "hpml with r1": (
+        "hpml",
+        {**LONG, "training.seed": 1, "objective.r1": 1.0, "objective.r1_every": 2},
+    ),
     "sngan": ("gan-pokemon-sngan", {"training.seed": 1}),
     "wgan-gp": (
         "gan-pokemon-dcgan",
-        {"objective.loss": "wgan-gp", "objective.discriminator_steps": 2},
+        {**LONG, "objective.loss": "wgan-gp", "objective.discriminator_steps": 2},
     ),
     "ragan": ("pokegan-dcgan", {"objective.loss": "ragan"}),
     "ada": ("hpml", {"training.seed": 1, "objective.ada_target": 0.6, "objective.ada_kimg": 0.05}),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_steps import inputs_of, whole_of
+from small_steps import assert_same_bits, inputs_of, parts_of, state_of, whole_of
 from step_builds import apart, build_in, copy_state, difference, nudge, require
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -111,6 +111,22 @@ def test_replays_equal_eager_steps(narrow: Narrow, recipe: str, changes: dict[st
         adams = [parts.optimizers[name].state_dict()["state"] for parts in (eager, captured)]
         for index, own in adams[0].items():
             assert all(torch.equal(value, adams[1][index][key]) for key, value in own.items())
+
+
+def test_the_end_of_a_fade_is_captured_anew(narrow: Narrow) -> None:
+    """From there on the old layers are not computed, so their moments stand still, as in eager."""
+    config = narrow("progan")
+    eager, captured = parts_of(config), parts_of(config)
+    recorder = TapeRecorder()
+    step = CapturedStep(Runner(whole_of(captured), backend=None), recorder)
+    for number in range(10):
+        for parts in (eager, captured):
+            for network in parts.networks.values():
+                network.set_alpha(min(1.0, number / 5))
+        eager.step(inputs_of(eager, 4, number), number)
+        step(inputs_of(captured, 4, number), number)
+    assert recorder.replays == 4  # of five steps each, two warm up and one is recorded
+    assert_same_bits(state_of(eager), state_of(captured))
 
 
 def test_a_loaded_optimiser_is_recorded_anew(narrow: Narrow) -> None:
