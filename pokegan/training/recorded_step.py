@@ -7,11 +7,11 @@ from torch import Tensor
 from pokegan.objectives.phases import StepInput
 from pokegan.training.operator_graph import Repeat, record
 from pokegan.training.step import StepRefusedError
-from pokegan.training.whole_step import Branches, Due, Outcome, WholeStep, WholeSteps
+from pokegan.training.whole_step import Due, Outcome, WholeStep, WholeSteps
 
 WARM_UP = 2  # steps of each kind before its recording: convolutions are timed in the first one
 
-Kind = tuple[Due, Branches, tuple[object, ...]]  # what one recording holds for
+Kind = tuple[Due, tuple[object, ...]]  # phases and layouts of batches: what one recording holds for
 
 
 class RecordedStep(WholeSteps):
@@ -28,6 +28,7 @@ class RecordedStep(WholeSteps):
 
     def __init__(self, whole: WholeStep) -> None:
         super().__init__(whole)
+        self._branches = whole.branches()
         self._warm: Counter[Kind] = Counter()
         self._recorded: dict[Kind, Repeat | str] = {}
 
@@ -38,7 +39,10 @@ class RecordedStep(WholeSteps):
             StepRefusedError: a step of this kind cannot be recorded, which the last one showed.
         """
         tensors = (inputs.real, inputs.samples, inputs.step)
-        kind = (due, self.whole.branches(), tuple(map(_layout, tensors)))
+        if self._branches != self.whole.branches():
+            self.forget()  # what was recorded takes another way, and will not be needed again
+            self._branches = self.whole.branches()
+        kind = (due, tuple(map(_layout, tensors)))
         known = self._recorded.get(kind)
         if isinstance(known, Repeat):
             again: Outcome = known(*tensors)
