@@ -76,17 +76,6 @@ def test_equals_the_eager_step(narrow: Narrow, recipe: str, changes: dict[str, A
     assert step.news() == []
 
 
-def test_takes_turns_with_eager_steps(narrow: Narrow) -> None:
-    config = narrow("gan-pokemon-sngan")
-    eager, mixed = parts_of(config), parts_of(config)
-    step = RecordedStep(whole_of(mixed))
-    for number in range(12):
-        eager.step(inputs_of(eager, 4, number), number)
-        run = step if number % 3 else mixed.step
-        run(inputs_of(mixed, 4, number), number)
-    assert_same_bits(state_of(eager), state_of(mixed))
-
-
 def test_a_loaded_state_is_taken_up(narrow: Narrow) -> None:
     parts = parts_of(narrow("gan-pokemon-sngan"))
     own, ran = counting(parts)

@@ -14,20 +14,29 @@ from torch import Tensor, nn
 from pokegan.config import RunConfig
 from pokegan.networks.spectral_norm import spectral_norms
 from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.recorded_step import RecordedStep
 from pokegan.training.step import StepRefusedError
+from pokegan.training.whole_step import WholeStep, WholeSteps
 
 Narrow = Callable[..., RunConfig]
 
 
+def as_it_is(whole: WholeStep) -> CompiledStep:
+    return CompiledStep(Runner(whole, backend=None))
+
+
+@pytest.mark.parametrize("made", [as_it_is, RecordedStep])
 @pytest.mark.parametrize("recipe", ["hpml", "gan-pokemon-sngan"])
-def test_modes_take_turns(narrow: Narrow, recipe: str) -> None:
+def test_modes_take_turns(
+    narrow: Narrow, recipe: str, made: Callable[[WholeStep], WholeSteps]
+) -> None:
     """A run resumed in another mode: optimisers, spectral norms and noise go on where they were."""
     config = narrow(recipe)
     eager, mixed = parts_of(config), parts_of(config)
-    step = CompiledStep(Runner(whole_of(mixed), backend=None))
-    for number in range(5):
+    step = made(whole_of(mixed))
+    for number in range(12):
         eager.step(inputs_of(eager, 4, number), number)
-        run = step if number % 2 else mixed.step
+        run = step if number % 3 else mixed.step
         run(inputs_of(mixed, 4, number), number)
     assert_same_bits(state_of(eager), state_of(mixed))
 
@@ -35,7 +44,7 @@ def test_modes_take_turns(narrow: Narrow, recipe: str) -> None:
 def test_a_loaded_state_is_taken_up(narrow: Narrow) -> None:
     config = narrow("gan-pokemon-sngan")
     parts = parts_of(config)
-    step = CompiledStep(Runner(whole_of(parts), backend=None))
+    step = as_it_is(whole_of(parts))
     step(inputs_of(parts, 4, 0), 0)
     saved = {
         name: copy.deepcopy((network.state_dict(), parts.optimizers[name].state_dict()))
@@ -79,7 +88,7 @@ class Norms:
 def test_an_observer_sees_the_eager_gradients(narrow: Narrow) -> None:
     config = narrow("gan-pokemon-sngan", {"objective.r1": 1.0, "objective.r1_every": 2})
     eager, whole = parts_of(config), parts_of(config)
-    step = CompiledStep(Runner(whole_of(whole), backend=None))
+    step = as_it_is(whole_of(whole))
     seen = Norms(), Norms()
     for number in range(2):
         eager.step(inputs_of(eager, 4, number), number, seen[0])
