@@ -27,7 +27,7 @@ from pokegan.networks.batch_norm import batch_norms
 from pokegan.ops import status
 from pokegan.training import checkpoint, run_folder
 from pokegan.training.checks import check, check_pictures, check_ranks
-from pokegan.training.distributed import Ranks, joined
+from pokegan.training.distributed import Ranks
 from pokegan.training.growth import Growth
 from pokegan.training.hardware import (
     bfloat16_units,
@@ -35,6 +35,7 @@ from pokegan.training.hardware import (
     choose_precision,
     has_tf32,
 )
+from pokegan.training.joining import joined
 from pokegan.training.launch import Launch
 from pokegan.training.pictures import prepare_options
 from pokegan.training.report import environment, write_report

@@ -15,8 +15,9 @@ from pokegan.data.packed import PackedImages
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.objectives.phases import StepInput
 from pokegan.training.build import Parts
-from pokegan.training.distributed import Ranks, joined
+from pokegan.training.distributed import Ranks
 from pokegan.training.growth import Growth
+from pokegan.training.joining import joined
 from pokegan.training.launch import Launch
 
 BATCH = 12

@@ -184,7 +184,7 @@ def test_a_new_job_of_an_old_name_does_not_go_on_in_the_old_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
-    monkeypatch.setattr("pokegan.training.distributed._sessions", itertools.repeat(0))
+    monkeypatch.setattr("pokegan.training.joining._sessions", itertools.repeat(0))
     short = override(tiny, {"length.steps": 1})
     old = train(short)
     with pytest.raises(PokeganError):  # the new job fails before it has a folder
@@ -199,7 +199,7 @@ def test_a_refused_job_of_an_old_name_is_refused_again_when_it_is_restarted(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
-    monkeypatch.setattr("pokegan.training.distributed._sessions", itertools.repeat(0))
+    monkeypatch.setattr("pokegan.training.joining._sessions", itertools.repeat(0))
     out = tmp_path / "run"
     weights = train(override(tiny, {"length.steps": 1}), out).weights.read_bytes()
     longer = override(tiny, {"length.steps": 2})

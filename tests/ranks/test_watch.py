@@ -13,8 +13,9 @@ from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.errors import ConfigError, DivergedError, PeerError
 from pokegan.training import watch as watch_module
-from pokegan.training.distributed import Ranks, _told_first
+from pokegan.training.distributed import Ranks
 from pokegan.training.growth import Growth
+from pokegan.training.joining import _told_first
 from pokegan.training.launch import Launch
 from pokegan.training.quality import Quality
 from pokegan.training.run_folder import create
