@@ -66,6 +66,13 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "conv_transpose2d_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
       "int[] output_padding, int units=0, bool winograd=False) -> Tensor");
+  // The same, and what `batch_norm_moments` makes of the result.
+  library.def(
+      "conv2d_moments_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, int padding, "
+      "int units=0) -> (Tensor, Tensor)");
+  library.def(
+      "conv_transpose2d_moments_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, "
+      "int padding, int[] output_padding, int units=0) -> (Tensor, Tensor)");
   library.def(
       "conv2d_weight_bf16(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
       "ScalarType dtype, int units=0, bool winograd=False) -> Tensor");

@@ -7,6 +7,7 @@
 #include "../batch_norm_act_check.h"
 #include "batch_norm_rows.h"
 #include "conv_units.h"
+#include "moments.h"
 
 namespace pokegan {
 namespace {
@@ -38,21 +39,6 @@ void over_chunks(const Layout& layout, bool backwards, const Run& run) {
   torch::stable::parallel_for(0, layout.chunks(), grain, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) run(backwards ? first + last - 1 - i : i);
   });
-}
-
-POKEGAN_CLONES void add_totals(const float* planes, int64_t channels, double count,
-                               double* totals) {
-  for (int64_t c = 0; c < channels; ++c) {
-    totals[c] += ChunkSums{count, planes[c], planes[c + channels], 0}.total();
-  }
-}
-
-POKEGAN_CLONES void add_spreads(const float* planes, int64_t channels, double count,
-                                const double* means, double* spreads) {
-  for (int64_t c = 0; c < channels; ++c) {
-    const ChunkSums sums{count, planes[c], planes[c + channels], planes[c + 2 * channels]};
-    spreads[c] += sums.spread(means[c]);
-  }
 }
 
 POKEGAN_CLONES void add_plane(const float* plane, int64_t count, double* totals) {
@@ -132,12 +118,13 @@ void check_norm(const char* op, const Tensor& input, const Tensor& moments,
   check_units(op, units);
 }
 
+}  // namespace
+
 Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units) {
   check_rows("batch_norm_moments", "input", input);
   check_units("batch_norm_moments", units);
   const Layout layout = layout_of(input);
   const int64_t channels = layout.channels;
-  const auto count = [&](int64_t i) { return static_cast<double>(layout.count(i)); };
   std::vector<float> sums(static_cast<size_t>(layout.chunks() * kPlanes * channels));
   const auto planes = [&](int64_t i) { return sums.data() + i * kPlanes * channels; };
   with_kernels(input, units, [&](const auto& kernels) {
@@ -145,25 +132,15 @@ Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units) {
       kernels.moments(rows_of(kernels, layout, i, input, nullptr, nullptr), planes(i));
     });
   });
-  const auto rows = static_cast<double>(layout.rows);
-  std::vector<double> means(static_cast<size_t>(channels), 0.0);
-  std::vector<double> spreads(static_cast<size_t>(channels), 0.0);
+  std::vector<ChunkPlanes> chunks;
   for (int64_t i = 0; i < layout.chunks(); ++i) {
-    add_totals(planes(i), channels, count(i), means.data());
+    const float* chunk = planes(i);
+    chunks.push_back({chunk, chunk + channels, chunk + 2 * channels, 0, channels, layout.count(i)});
   }
-  for (double& mean : means) mean /= rows;
-  for (int64_t i = 0; i < layout.chunks(); ++i) {
-    add_spreads(planes(i), channels, count(i), means.data(), spreads.data());
-  }
-  Tensor out = new_dense<2>(input, {2, channels}, ScalarType::Float);
-  auto* values = out.mutable_data_ptr<float>();
-  for (int64_t c = 0; c < channels; ++c) {
-    const double variance = spreads[static_cast<size_t>(c)] / rows;
-    values[c] = static_cast<float>(means[static_cast<size_t>(c)]);
-    values[c + channels] = static_cast<float>(variance < 0 ? 0.0 : variance);  // a NaN stays one
-  }
-  return out;
+  return moments_of(input, channels, layout.rows, chunks);
 }
+
+namespace {
 
 Tensor batch_norm_act_cpu(const Tensor& input, const Tensor& moments, std::optional<Tensor> weight,
                           std::optional<Tensor> bias, double eps, double slope, int64_t units) {

@@ -111,9 +111,12 @@ class Layout {
     return count;
   }
 
-  // Fewer, where there would be too few jobs.
+  // Fewer, where there would be too few jobs. Sums of what is written may not depend on threads.
   int64_t band_rows() const {
-    const int64_t wanted = 4 * static_cast<int64_t>(torch::stable::get_num_threads());
+    constexpr int64_t kJobs = 64;
+    const int64_t wanted = gather.written != nullptr
+                               ? kJobs
+                               : 4 * static_cast<int64_t>(torch::stable::get_num_threads());
     int64_t count = most_rows();
     while (count > kLeastRows && ceil_div(height, count) * gather.source.images < wanted) {
       count = ceil_div(count, 2);
@@ -190,9 +193,9 @@ class Band {
   }
 
   // Two tiles at a time, which all weights are multiplied with. What is between rows goes to
-  // `waste`, of as many values as a pixel.
+  // `waste`, of as many values as a pixel. The band is share `share` of what is written.
   void multiply(const Kernels& kernels, const std::vector<std::vector<Step>>& steps,
-                uint16_t* waste) const {
+                uint16_t* waste, int64_t share) const {
     alignas(64) float sums[2][kSums];
     uint16_t* places[2][2 * kTilePlaces];
     Unwritten before{};
@@ -205,8 +208,10 @@ class Band {
       const int64_t apart = all_.first_place(tile + count - 1) - first;
       for (int64_t phase = 0; phase < phases() * phases(); ++phase) {
         uint16_t** table = places[tables++ % 2];
+        uint32_t found = 0;
         for (int64_t i = 0; i < count; ++i) {
-          find_pixels(first + i * apart, phase, waste, table + i * kTilePlaces);
+          found |= find_pixels(first + i * apart, phase, waste, table + i * kTilePlaces)
+                   << i * kTilePlaces;
         }
         const std::vector<Step>& of_phase = steps[static_cast<size_t>(phase)];
         const Run run{of_phase.data(),
@@ -221,9 +226,14 @@ class Band {
           kernels.product_writing[count - 1][channels > 16 ? 1 : 0](
               run, planes_ + first * kPlaceBytes,
               gather_.weights + panel * gather_.taps * gather_.source.pixel_bytes(), made, before);
-          before = {
-              made,    gather_.panel_bias(panel), table, panel * kBlockSide, count * kTilePlaces,
-              channels};
+          before = {made,
+                    gather_.panel_bias(panel),
+                    table,
+                    panel * kBlockSide,
+                    count * kTilePlaces,
+                    channels,
+                    gather_.written_of(share, panel),
+                    found};
         }
       }
     }
@@ -233,12 +243,13 @@ class Band {
  private:
   int64_t phases() const { return gather_.phases.count; }
 
-  // Where the pixels of a phase go that 16 places make.
-  void find_pixels(int64_t place, int64_t phase, uint16_t* waste, uint16_t** table) const {
+  // Where the pixels of a phase go that 16 places make; returns which of them there are.
+  uint32_t find_pixels(int64_t place, int64_t phase, uint16_t* waste, uint16_t** table) const {
     const int64_t height = gather_.rows.size();
     const int64_t width = gather_.columns.size();
     int64_t row = place / all_.pitch;
     int64_t column = place % all_.pitch;
+    uint32_t found = 0;
     for (int64_t i = 0; i < kTilePlaces; ++i) {
       const int64_t y = (begin_ + row) * phases() + phase / phases();
       const int64_t x = column * phases() + phase % phases();
@@ -246,11 +257,13 @@ class Band {
       table[i] = there ? static_cast<uint16_t*>(gather_.out) +
                              ((image_ * height + y) * width + x) * gather_.channels
                        : waste;
+      found |= static_cast<uint32_t>(there) << i;
       if (++column == all_.pitch) {
         column = 0;
         ++row;
       }
     }
+    return found;
   }
 
   const Layout& all_;
@@ -288,6 +301,7 @@ void run_bands(const Gather& gather, Units units) {
       steps[1].push_back(layout.steps_of(row, column, last_rows));
     }
   }
+  gather.begin_written(gather.source.images * bands);
   share_products(kernels, gather.source.images * bands, [&](int64_t job) {
     thread_local Scratch scratch;
     const int64_t begin = job % bands * rows;
@@ -296,7 +310,8 @@ void run_bands(const Gather& gather, Units units) {
     char* memory = scratch.bytes(waste + layout.bytes(rows));
     const Band band(layout, job / bands, begin, end, memory + waste);
     band.copy();
-    band.multiply(kernels, steps[end - begin == rows ? 0 : 1], reinterpret_cast<uint16_t*>(memory));
+    band.multiply(kernels, steps[end - begin == rows ? 0 : 1], reinterpret_cast<uint16_t*>(memory),
+                  job);
   });
 }
 

@@ -11,9 +11,12 @@
 #include "conv_scratch.h"
 #include "conv_weights.h"
 #include "conv_winograd.h"
+#include "moments.h"
 
 namespace pokegan {
 namespace {
+
+using Written = std::vector<ChannelSums>;
 
 Units chosen_units(const char* op, int64_t limit) {
   const auto widest = static_cast<int64_t>(widest_units());
@@ -145,7 +148,7 @@ int64_t conv_units() { return static_cast<int64_t>(widest_units()); }
 
 Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
                    const std::optional<Tensor>& bias, int64_t stride, int64_t padding, int parts,
-                   int64_t units, bool winograd) {
+                   int64_t units, bool winograd, Written* written = nullptr) {
   check_maps(op, "input", input, parts);
   check_weight(op, weight, parts);
   STD_TORCH_CHECK(input.size(1) == weight.size(1), op, ": input has ", input.size(1),
@@ -193,7 +196,8 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
       biases,
       out.mutable_data_ptr(),
       shape.outputs,
-      {1, stride}};
+      {1, stride},
+      written};
   run_gather(gather, chosen);
 #endif
   return out;
@@ -202,7 +206,7 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
 Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor& weight,
                               const std::optional<Tensor>& bias, int64_t stride, int64_t padding,
                               const std::vector<int64_t>& output_padding, int parts, int64_t units,
-                              bool winograd) {
+                              bool winograd, Written* written = nullptr) {
   check_maps(op, "input", input, parts);
   check_weight(op, weight, parts);
   STD_TORCH_CHECK(input.size(1) == weight.size(0), op, ": input has ", input.size(1),
@@ -249,10 +253,28 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
       biases,
       out.mutable_data_ptr(),
       shape.channels,
-      {stride, 1}};
+      {stride, 1},
+      written};
   run_gather(gather, chosen);
 #endif
   return out;
+}
+
+// Of maps that were summed while they were written, or are read again.
+Tensor moments_of_written(const Tensor& maps, const Written& written) {
+  if (written.empty()) return batch_norm_moments_cpu(maps, 0);
+  const int64_t channels = maps.size(1);
+  std::vector<ChunkPlanes> chunks;
+  int64_t first = 0;
+  for (const ChannelSums& sums : written) {
+    const int64_t count = std::min<int64_t>(kBlockSide, channels - first);
+    if (sums.count > 0) {
+      chunks.push_back({sums.shift, sums.sum, sums.square, first, count, sums.count});
+    }
+    first += kBlockSide;
+    if (first >= channels) first = 0;
+  }
+  return moments_of(maps, channels, maps.numel() / channels, chunks);
 }
 
 Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
@@ -322,6 +344,26 @@ Tensor conv_transpose2d_bf16_cpu(const Tensor& input, const Tensor& weight,
                                 output_padding, 1, units, winograd);
 }
 
+std::tuple<Tensor, Tensor> conv2d_moments_bf16_cpu(const Tensor& input, const Tensor& weight,
+                                                   std::optional<Tensor> bias, int64_t stride,
+                                                   int64_t padding, int64_t units) {
+  Written written;
+  Tensor out = convolution("conv2d_moments_bf16", input, weight, bias, stride, padding, 1, units,
+                           false, &written);
+  Tensor moments = moments_of_written(out, written);
+  return {out, moments};
+}
+
+std::tuple<Tensor, Tensor> conv_transpose2d_moments_bf16_cpu(
+    const Tensor& input, const Tensor& weight, std::optional<Tensor> bias, int64_t stride,
+    int64_t padding, std::vector<int64_t> output_padding, int64_t units) {
+  Written written;
+  Tensor out = transposed_convolution("conv_transpose2d_moments_bf16", input, weight, bias, stride,
+                                      padding, output_padding, 1, units, false, &written);
+  Tensor moments = moments_of_written(out, written);
+  return {out, moments};
+}
+
 Tensor conv2d_weight_bf16_cpu(const Tensor& large, const Tensor& small, std::vector<int64_t> kernel,
                               int64_t stride, int64_t padding, ScalarType dtype, int64_t units,
                               bool winograd) {
@@ -359,6 +401,9 @@ Tensor conv2d_weight_split_cpu(const Tensor& large, const Tensor& small,
 STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
   library.impl("conv2d_bf16", TORCH_BOX(&pokegan::conv2d_bf16_cpu));
   library.impl("conv_transpose2d_bf16", TORCH_BOX(&pokegan::conv_transpose2d_bf16_cpu));
+  library.impl("conv2d_moments_bf16", TORCH_BOX(&pokegan::conv2d_moments_bf16_cpu));
+  library.impl("conv_transpose2d_moments_bf16",
+               TORCH_BOX(&pokegan::conv_transpose2d_moments_bf16_cpu));
   library.impl("conv2d_weight_bf16", TORCH_BOX(&pokegan::conv2d_weight_bf16_cpu));
   library.impl("conv2d_split", TORCH_BOX(&pokegan::conv2d_split_cpu));
   library.impl("conv_transpose2d_split", TORCH_BOX(&pokegan::conv_transpose2d_split_cpu));

@@ -101,6 +101,7 @@ struct Job {
   const Gather& gather;
   const Kernels& kernels;
   int64_t image;
+  int64_t share;  // of what is written, that row 0 belongs to; each row is one
   Span rows;
   Span columns;
   Span panels;
@@ -149,9 +150,14 @@ struct Job {
           float* made = sums + products++ % 2 * kSums;
           product(run, packed, gather.weights + panel * gather.taps * pixel_bytes(), made, before);
           const int64_t pixel = y * gather.columns.size() + x;
-          before = {made,   gather.panel_bias(panel),
-                    images, pixel * gather.channels + panel * kBlockSide,
-                    count,  channels};
+          before = {made,
+                    gather.panel_bias(panel),
+                    images,
+                    pixel * gather.channels + panel * kBlockSide,
+                    count,
+                    channels,
+                    gather.written_of(share + y, panel),
+                    mask_of(count)};
         }
       }
     }
@@ -203,6 +209,7 @@ void run_gather(const Gather& gather, Units units) {
   const Kernels& kernels = kernels_of(units);
   const Plan plan = plan_of(gather);
   const int64_t panels = blocks_of(gather.channels);
+  gather.begin_written(plan.image_jobs * plan.column_jobs * gather.rows.size());
   share_products(kernels, plan.jobs(), [&](int64_t number) {
     thread_local Scratch scratch;
     int64_t rest = number;
@@ -212,12 +219,14 @@ void run_gather(const Gather& gather, Units units) {
       return Span{begin, std::min(begin + step, size)};
     };
     const Span chosen_panels = next(plan.panel_jobs, plan.panels, panels);
+    const int64_t column_job = rest % plan.column_jobs;
     const Span columns = next(plan.column_jobs, plan.columns, gather.columns.size());
     const Span rows = next(plan.row_jobs, plan.rows, gather.rows.size());
     char* memory = scratch.bytes(kRowPixels * kSums * 4 + plan.packed_bytes);
     Job{gather,
         kernels,
         rest * kBlockSide,
+        (rest * plan.column_jobs + column_job) * gather.rows.size(),
         rows,
         columns,
         chosen_panels,

@@ -71,6 +71,15 @@ struct Run {
 using Product = void (*)(const Run& run, const char* left, const char* right, float* sums,
                          bool add);
 
+// Of 32 channels, what is written to `count` pixels: sums of the differences from `shift`, the mean
+// of the first pixels, and of their squares.
+struct ChannelSums {
+  alignas(64) float shift[32];
+  alignas(64) float sum[32];
+  alignas(64) float square[32];
+  int64_t count = 0;
+};
+
 // Sums of up to 32 pixels and 32 channels that are still to be written, as bfloat16.
 struct Unwritten {
   const float* sums;
@@ -79,6 +88,8 @@ struct Unwritten {
   int64_t channel;    // of a pixel, that the sums begin with
   int64_t count = 0;  // of pixels
   int64_t channels;
+  ChannelSums* written = nullptr;  // that the pixels are added to; or nullptr
+  uint32_t counted = 0;            // which of the pixels are: a bit each
 };
 
 // A product of one part, nothing added, while what was multiplied before is written.

@@ -11,8 +11,10 @@ import torch
 
 from pokegan.ops import (
     conv2d_bf16,
+    conv2d_moments_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
+    conv_transpose2d_moments_bf16,
     conv_transpose2d_split,
     conv_units,
     random,
@@ -159,6 +161,10 @@ def check_conv(device: str) -> None:
             results.append([y, z, *torch.autograd.grad(z.sum(), leaves)])
         for found, exact in zip(*results, strict=True):
             assert (found.double() - exact).norm() < allowed * exact.norm()
+    x, w = torch.randn(33, 40, 6, 6).bfloat16(), torch.randn(40, 40, 4, 4)
+    for summed in (conv2d_moments_bf16, conv_transpose2d_moments_bf16):
+        maps, moments = summed(x, w, None, 2, 1)
+        torch.testing.assert_close(moments, batch_norm_moments_reference(maps))
 
 
 def check_batch_norm_act(device: str) -> None:
@@ -233,10 +239,12 @@ CHECKS = {
     "batch_norm_moments": check_batch_norm_act,
     "batch_norm_track_": check_batch_norm_act,
     "conv2d_bf16": check_conv,
+    "conv2d_moments_bf16": check_conv,
     "conv2d_split": check_conv,
     "conv2d_weight_bf16": check_conv,
     "conv2d_weight_split": check_conv,
     "conv_transpose2d_bf16": check_conv,
+    "conv_transpose2d_moments_bf16": check_conv,
     "conv_transpose2d_split": check_conv,
     "conv_units": check_conv,
     "diff_augment": check_diff_augment,

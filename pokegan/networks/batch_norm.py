@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.ops import second_order
 from pokegan.ops.activation import activate_, can_activate
 from pokegan.ops.batch_norm_act import (
@@ -35,8 +36,16 @@ class _SharedBatchNorm(_BatchNorm):
 
     peers: Peers | None = None
 
-    def forward(self, input: Tensor, activation: nn.Module | None = None) -> Tensor:
-        """[N, C, ...] to the same; N is the same on every rank. `activation` is what follows."""
+    def forward(
+        self,
+        input: Tensor,
+        activation: nn.Module | None = None,
+        moments: Tensor | None = None,
+    ) -> Tensor:
+        """[N, C, ...] to the same; N is the same on every rank. `activation` is what follows.
+
+        `moments` are the input's means and variances, [2, C], where they are known.
+        """
         slope = _slope(activation)
         fused = self.training and slope is not None and can_fuse(input, self.weight, self.bias)
         if not self.training or (self.peers is None and not fused):
@@ -46,7 +55,7 @@ class _SharedBatchNorm(_BatchNorm):
         parameters = (input, self.weight, self.bias, self.eps)
         out: Tensor
         if fused:
-            out, moments = _Fused.apply(*parameters, slope, self.peers)
+            out, moments = _Fused.apply(*parameters, slope, self.peers, moments)
         else:
             normalised, mean, variance = _Normalise.apply(*parameters, self.peers)
             out = _followed(normalised, activation)
@@ -68,21 +77,27 @@ class _SharedBatchNorm(_BatchNorm):
 
 
 class Sequential(nn.Sequential):
-    """`torch.nn.Sequential`, whose batch norms are told of the activation behind them.
+    """`torch.nn.Sequential`, whose batch norms are told of the layers around them.
 
-    A norm then computes both; the activation stays a module, of which nobody sees a call. Others in
-    place go to `pokegan.ops.activation` in training.
+    A norm computes the activation behind it, too, which stays a module of which nobody sees a call;
+    and takes the moments of a convolution before it, that are summed where it is written. Other
+    activations in place go to `pokegan.ops.activation` in training.
     """
 
     def forward(self, input: Any) -> Any:
         """Pass `input` through the modules."""
         modules = [*self, None]
+        moments = None
         place = 0
         while (module := modules[place]) is not None:
             behind = modules[place + 1]
-            if isinstance(module, _SharedBatchNorm) and _slope(behind) not in (None, 1.0):
-                input = module(input, behind)
-                place += 2
+            if isinstance(module, _SharedBatchNorm):
+                activation = behind if _slope(behind) not in (None, 1.0) else None
+                input, moments = module(input, activation, moments), None
+                place += 1 if activation is None else 2
+            elif isinstance(module, _CONVOLUTIONS) and _sums(behind):
+                input, moments = module.with_moments(input)
+                place += 1
             elif isinstance(module, _ACTIVATIONS) and module.training:
                 input = _activated(input, module)
                 place += 1
@@ -118,6 +133,12 @@ def batch_norms(network: nn.Module) -> Iterator[_SharedBatchNorm]:
 
 
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
+_CONVOLUTIONS = (Conv2d, ConvTranspose2d)
+
+
+def _sums(module: nn.Module | None) -> bool:
+    """Whether it asks for the moments of its input."""
+    return isinstance(module, _SharedBatchNorm) and module.training
 
 
 def _activated(values: Tensor, activation: nn.ReLU | nn.LeakyReLU) -> Tensor:
@@ -158,8 +179,10 @@ class _Fused(torch.autograd.Function):
         eps: float,
         slope: float,
         peers: Peers | None,
+        moments: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        moments = batch_norm_moments(input)
+        if moments is None:
+            moments = batch_norm_moments(input)
         if peers is not None:
             moments = torch.stack(_together(peers.gather(moments)))
         ctx.save_for_backward(input, weight, bias, moments)
@@ -173,7 +196,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, gradient: Tensor | None, *unused: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         if gradient is None:
-            return (None,) * 6
+            return (None,) * 7
         input, weight, bias, moments = ctx.saved_tensors
         peers: Peers | None = ctx.peers
         grads: tuple[Tensor | None, Tensor, Tensor]
@@ -197,7 +220,7 @@ class _Fused(torch.autograd.Function):
                 )
             grads = to_input, sums[0], sums[1]
         needed = zip(grads, ctx.needs_input_grad, strict=False)
-        return *(grad if need else None for grad, need in needed), None, None, None
+        return *(grad if need else None for grad, need in needed), None, None, None, None
 
 
 class _Normalise(torch.autograd.Function):

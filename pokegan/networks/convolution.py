@@ -5,7 +5,7 @@ Parameters, state dicts and results are those of `torch.nn`; only who computes t
 
 from torch import Tensor, nn
 
-from pokegan.ops import conv2d, conv_transpose2d
+from pokegan.ops import conv2d, conv2d_moments, conv_transpose2d, conv_transpose2d_moments
 from pokegan.ops.activation import tanh
 
 
@@ -17,6 +17,13 @@ class Conv2d(nn.Conv2d):
             out: Tensor = super()._conv_forward(input, weight, bias)
             return out
         return conv2d(input, weight, bias, self.stride[0], int(self.padding[0]))
+
+    def with_moments(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what `forward` does; and its means and variances, [2, O], where they are free."""
+        if not _is_plain(self) or not _is_called_alone(self):
+            return self(input), None
+        numbers = self.stride[0], int(self.padding[0])
+        return conv2d_moments(input, self.weight, self.bias, *numbers)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -31,6 +38,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             input, self.weight, self.bias, self.stride[0], int(self.padding[0]), (down, right)
         )
 
+    def with_moments(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what `forward` does; and its means and variances, [2, C], where they are free."""
+        if not _is_plain(self) or not _is_called_alone(self):
+            return self(input), None
+        down, right = self.output_padding
+        numbers = self.stride[0], int(self.padding[0]), (down, right)
+        return conv_transpose2d_moments(input, self.weight, self.bias, *numbers)
+
 
 class Tanh(nn.Tanh):
     """`torch.nn.Tanh`."""
@@ -38,6 +53,11 @@ class Tanh(nn.Tanh):
     def forward(self, input: Tensor) -> Tensor:
         """Of any shape, to the same."""
         return tanh(input)
+
+
+def _is_called_alone(layer: nn.Module) -> bool:
+    """Whether nobody asked to see its calls."""
+    return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:

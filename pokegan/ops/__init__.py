@@ -12,12 +12,19 @@ from pokegan.ops.batch_norm_act import (
 )
 from pokegan.ops.conv import (
     conv2d_bf16,
+    conv2d_moments_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
+    conv_transpose2d_moments_bf16,
     conv_transpose2d_split,
     conv_units,
 )
-from pokegan.ops.conv_choice import conv2d, conv_transpose2d
+from pokegan.ops.conv_choice import (
+    conv2d,
+    conv2d_moments,
+    conv_transpose2d,
+    conv_transpose2d_moments,
+)
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.dropout import dropout
 from pokegan.ops.extension import Status, status
@@ -33,9 +40,13 @@ __all__ = [
     "batch_norm_moments",
     "conv2d",
     "conv2d_bf16",
+    "conv2d_moments",
+    "conv2d_moments_bf16",
     "conv2d_split",
     "conv_transpose2d",
     "conv_transpose2d_bf16",
+    "conv_transpose2d_moments",
+    "conv_transpose2d_moments_bf16",
     "conv_transpose2d_split",
     "conv_units",
     "diff_augment",

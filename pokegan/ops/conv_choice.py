@@ -19,8 +19,10 @@ from pokegan.errors import ConfigError
 from pokegan.ops.conv import (
     MAX_KERNEL,
     conv2d_bf16,
+    conv2d_moments_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
+    conv_transpose2d_moments_bf16,
     conv_transpose2d_split,
     conv_units,
 )
@@ -53,14 +55,14 @@ class Choice(NamedTuple):
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """`F.conv2d`, by our operator where that is faster; shapes and autocast as there."""
-    if _can_be_own(input, weight):
-        choice = choose(_case(False, input, weight, stride, padding))
-        if choice.own and _is_split(input):
-            return conv2d_split(input, weight, bias, stride, padding)
-        if choice.own:
-            narrow = input.to(torch.bfloat16)
-            return conv2d_bf16(narrow, weight, bias, stride, padding, winograd=choice.winograd)
-    return F.conv2d(input, weight, bias, stride, padding)
+    return _conv2d(input, weight, bias, stride, padding, False)[0]
+
+
+def conv2d_moments(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> tuple[Tensor, Tensor | None]:
+    """`conv2d`, and means and variances of its result, [2, O], where they are free."""
+    return _conv2d(input, weight, bias, stride, padding, True)
 
 
 def conv_transpose2d(
@@ -72,15 +74,54 @@ def conv_transpose2d(
     output_padding: tuple[int, int],
 ) -> Tensor:
     """`F.conv_transpose2d`, by our operator where that is faster; shapes and autocast as there."""
-    numbers = (stride, padding, output_padding)
+    return _conv_transpose2d(input, weight, bias, (stride, padding, output_padding), False)[0]
+
+
+def conv_transpose2d_moments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    output_padding: tuple[int, int],
+) -> tuple[Tensor, Tensor | None]:
+    """`conv_transpose2d`, and means and variances of its result, [2, C], where they are free."""
+    return _conv_transpose2d(input, weight, bias, (stride, padding, output_padding), True)
+
+
+def _conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, summed: bool
+) -> tuple[Tensor, Tensor | None]:
+    if _can_be_own(input, weight):
+        choice = choose(_case(False, input, weight, stride, padding))
+        if choice.own and _is_split(input):
+            return conv2d_split(input, weight, bias, stride, padding), None
+        if choice.own:
+            narrow, by = input.to(torch.bfloat16), choice.winograd
+            if summed and not any(by) and not torch.compiler.is_compiling():
+                return conv2d_moments_bf16(narrow, weight, bias, stride, padding)
+            return conv2d_bf16(narrow, weight, bias, stride, padding, winograd=by), None
+    return F.conv2d(input, weight, bias, stride, padding), None
+
+
+def _conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    numbers: tuple[int, int, tuple[int, int]],
+    summed: bool,
+) -> tuple[Tensor, Tensor | None]:
+    stride, _, output_padding = numbers
     if _can_be_own(input, weight) and max(output_padding) < stride:
         choice = choose(_case(True, input, weight, *numbers))
         if choice.own and _is_split(input):
-            return conv_transpose2d_split(input, weight, bias, *numbers)
+            return conv_transpose2d_split(input, weight, bias, *numbers), None
         if choice.own:
-            narrow = input.to(torch.bfloat16)
-            return conv_transpose2d_bf16(narrow, weight, bias, *numbers, winograd=choice.winograd)
-    return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding)
+            narrow, by = input.to(torch.bfloat16), choice.winograd
+            if summed and not any(by) and not torch.compiler.is_compiling():
+                return conv_transpose2d_moments_bf16(narrow, weight, bias, *numbers)
+            return conv_transpose2d_bf16(narrow, weight, bias, *numbers, winograd=by), None
+    return F.conv_transpose2d(input, weight, bias, *numbers), None
 
 
 class split_products:  # noqa: N801  (a context manager, named as torch names its own)

@@ -100,8 +100,9 @@ def register(family: Family) -> None:
 class Convolution(torch.autograd.Function):
     """A convolution or a transposed one: the same operator, with less Python around a call.
 
-    `numbers` are the operator's arguments behind the bias, without `Winograd`'s flag. Inside
-    `torch.compile` the operator is called as it is.
+    `numbers` are the operator's arguments behind the bias, without `Winograd`'s flag; `summed`
+    returns the result's moments, too, through which no gradient goes. Inside `torch.compile` the
+    operator is called as it is.
     """
 
     @staticmethod
@@ -114,28 +115,37 @@ class Convolution(torch.autograd.Function):
         transposed: bool,
         numbers: Numbers,
         winograd: Winograd,
-    ) -> Tensor:
+        summed: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return the operator's result; maps and weight are channels_last."""
-        operator = family.operator("conv_transpose2d" if transposed else "conv2d")
-        flag = family.flag(winograd.transpose if transposed else winograd.convolve)
+        operation = "conv_transpose2d" if transposed else "conv2d"
+        filtered = winograd.transpose if transposed else winograd.convolve
+        out: Tensor | tuple[Tensor, Tensor]
         with torch._C._AutoDispatchBelowAutograd():
-            out: Tensor = operator(input, weight, bias, *numbers, *flag)
+            if summed:
+                out = family.operator(f"{operation}_moments")(input, weight, bias, *numbers)
+                ctx.mark_non_differentiable(out[1])
+            else:
+                flag = family.flag(filtered)
+                out = family.operator(operation)(input, weight, bias, *numbers, *flag)
         _setup(ctx, (input, weight, bias, *numbers), winograd)
         ctx.family, ctx.run = family, _backward_of_transposed if transposed else _backward
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Tensor | None, *unused: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         """Return the gradients of input, weight and bias."""
         if gradient is None:
-            return (None,) * 7
+            return (None,) * 8
         gradient = channels_last(gradient)
         if torch.is_grad_enabled():  # to be differentiated again
             grads = ctx.run(ctx.family, ctx, gradient)
         else:
             with torch._C._AutoDispatchBelowAutograd():
                 grads = ctx.run(ctx.family, ctx, gradient)
-        return *grads, None, None, None, None
+        return *grads, None, None, None, None, None
 
 
 def _setup_of(family: Family, setup: Any) -> Any:
@@ -146,6 +156,22 @@ def _setup_of(family: Family, setup: Any) -> Any:
             setup(ctx, inputs[:-1], Winograd(*[inputs[-1]] * 3))
         else:
             setup(ctx, inputs, Winograd())
+
+    return run
+
+
+def register_moments(family: Family) -> None:
+    """Give those operators of a family their fakes that return the moments of their result, too."""
+    for operation, fake in (("conv2d", _fake_conv), ("conv_transpose2d", _fake_transposed)):
+        torch.library.register_fake(
+            f"pokegan::{operation}_moments_{family.name}", _with_fake_moments(fake)
+        )
+
+
+def _with_fake_moments(fake: Any) -> Any:
+    def run(*arguments: Any) -> tuple[Tensor, Tensor]:
+        maps = fake(*arguments)
+        return maps, maps.new_empty((2, maps.shape[1]), dtype=torch.float32)
 
     return run
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import strategies as st
 
 from pokegan.ops import conv2d_bf16, conv_units, status
 
@@ -85,3 +86,23 @@ def assert_convolution(case):
         found, lambda x, w, b: F.conv2d(x, w, b, *numbers), (x, w, b), downstream, narrow
     )
     assert found[0].is_contiguous(memory_format=LAST)
+
+
+@st.composite
+def wide_maps(draw):
+    """A layer of blocks of channels, the last one whole or not, and of rows that fill tiles."""
+    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
+    stride = draw(st.integers(1, 5))
+    return {
+        "batch": draw(st.integers(1, 3)),
+        "channels": draw(st.sampled_from([16, 32, 40, 64, 82, 96])),
+        "outputs": draw(st.sampled_from([3, 16, 17, 32, 40, 64])),
+        "kernel": kernel,
+        "stride": stride,
+        "padding": draw(st.integers(0, 4)),
+        "sizes": [draw(st.integers(5, 12)), stride * draw(st.sampled_from([13, 16, 17, 24, 32]))],
+        "units": draw(st.sampled_from(UNITS)),
+        "narrow": draw(st.booleans()),
+        "layout": "channels_last",
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }

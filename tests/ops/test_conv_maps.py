@@ -10,6 +10,7 @@ from conv_cases import (
     needs_kernels,
     tensors_of,
     transposed_sizes,
+    wide_maps,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,26 +65,6 @@ def test_maps_to_pictures_with_a_bias(case, more) -> None:
         for of in (torch.clone, torch.abs)
     )
     assert_near(conv_transpose2d_bf16(y, w, b, *numbers, case["units"]), exact, True, terms)
-
-
-@st.composite
-def wide_maps(draw):
-    """A layer of blocks of channels, the last one whole or not, and of rows that fill tiles."""
-    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
-    stride = draw(st.integers(1, 5))
-    return {
-        "batch": draw(st.integers(1, 3)),
-        "channels": draw(st.sampled_from([16, 32, 40, 64, 82, 96])),
-        "outputs": draw(st.sampled_from([3, 16, 17, 32, 40, 64])),
-        "kernel": kernel,
-        "stride": stride,
-        "padding": draw(st.integers(0, 4)),
-        "sizes": [draw(st.integers(5, 12)), stride * draw(st.sampled_from([13, 16, 17, 24, 32]))],
-        "units": draw(st.sampled_from(UNITS)),
-        "narrow": draw(st.booleans()),
-        "layout": "channels_last",
-        "seed": draw(st.integers(0, 2**32 - 1)),
-    }
 
 
 @needs_kernels

@@ -1,0 +1,28 @@
+// Means and variances of the channels of maps, of sums over parts of their pixels.
+#pragma once
+
+#include <vector>
+
+#include "../batch_norm_act_check.h"
+
+namespace pokegan {
+
+// Of `channels` channels from `first` on, in `count` pixels: see ChunkSums.
+struct ChunkPlanes {
+  const float* shift;
+  const float* sum;
+  const float* square;
+  int64_t first;
+  int64_t channels;
+  int64_t count;
+};
+
+// [2, channels] float32: means and variances of the `pixels` pixels of all chunks, which are added
+// in their order. Chunks of other channels may lie between those of the same.
+Tensor moments_of(const Tensor& like, int64_t channels, int64_t pixels,
+                  const std::vector<ChunkPlanes>& chunks);
+
+// The same of maps in memory; `units`: 0 the widest that the processor has, 1 those of any.
+Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units);
+
+}  // namespace pokegan
