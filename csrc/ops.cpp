@@ -73,6 +73,15 @@ STABLE_TORCH_LIBRARY(pokegan, library) {
   library.def(
       "conv_transpose2d_moments_bf16(Tensor input, Tensor weight, Tensor? bias, int stride, "
       "int padding, int[] output_padding, int units=0) -> (Tensor, Tensor)");
+  // The same as the gradient of act(norm(maps)), and what `batch_norm_act_sums` makes of that.
+  library.def(
+      "conv2d_norm_sums_bf16(Tensor input, Tensor weight, int stride, int padding, Tensor maps, "
+      "Tensor moments, Tensor? norm_weight, Tensor? norm_bias, float eps, float slope, "
+      "int units=0) -> (Tensor, Tensor)");
+  library.def(
+      "conv_transpose2d_norm_sums_bf16(Tensor input, Tensor weight, int stride, int padding, "
+      "int[] output_padding, Tensor maps, Tensor moments, Tensor? norm_weight, Tensor? norm_bias, "
+      "float eps, float slope, int units=0) -> (Tensor, Tensor)");
   library.def(
       "conv2d_weight_bf16(Tensor large, Tensor small, int[] kernel, int stride, int padding, "
       "ScalarType dtype, int units=0, bool winograd=False) -> Tensor");

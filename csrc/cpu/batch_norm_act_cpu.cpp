@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../batch_norm_act_check.h"
-#include "batch_norm_rows.h"
+#include "batch_norm_coefficients.h"
 #include "conv_units.h"
 #include "moments.h"
 
@@ -45,35 +45,6 @@ POKEGAN_CLONES void add_plane(const float* plane, int64_t count, double* totals)
   for (int64_t i = 0; i < count; ++i) totals[i] += plane[i];
 }
 
-// What the passes need of a channel, from its moments and parameters.
-class Coefficients {
- public:
-  Coefficients(const Tensor& moments, const std::optional<Tensor>& weight,
-               const std::optional<Tensor>& bias, double eps, double slope)
-      : mean_(moments.const_data_ptr<float>()), slope_(static_cast<float>(slope)) {
-    const int64_t channels = moments.size(1);
-    const float* factor = weight.has_value() ? weight->const_data_ptr<float>() : nullptr;
-    const float* shift = bias.has_value() ? bias->const_data_ptr<float>() : nullptr;
-    for (int64_t c = 0; c < channels; ++c) {
-      deviation_.push_back(inverse_deviation(mean_[c + channels], eps));
-      scale_.push_back(static_cast<float>(factor == nullptr ? deviation_.back()
-                                                            : deviation_.back() * factor[c]));
-      bias_.push_back(shift == nullptr ? 0.0F : shift[c]);
-    }
-  }
-
-  double inverse_deviation_of(int64_t c) const { return deviation_[static_cast<size_t>(c)]; }
-
-  Channels channels() const { return {mean_, scale_.data(), bias_.data(), slope_}; }
-
- private:
-  const float* mean_;
-  float slope_;
-  std::vector<double> deviation_;
-  std::vector<float> scale_;
-  std::vector<float> bias_;
-};
-
 template <typename Scalar>
 const RowKernels<Scalar>& kernels_of(int64_t units) {
   const Scalar* type = nullptr;
@@ -108,16 +79,6 @@ void check_units(const char* op, int64_t units) {
   STD_TORCH_CHECK(units == 0 || units == 1, op, ": units must be 0 or 1, got ", units);
 }
 
-void check_norm(const char* op, const Tensor& input, const Tensor& moments,
-                const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
-                int64_t units) {
-  check_rows(op, "input", input);
-  check_pairs(op, "moments", moments, input.size(1));
-  check_channels(op, "weight", weight, input.size(1));
-  check_channels(op, "bias", bias, input.size(1));
-  check_units(op, units);
-}
-
 }  // namespace
 
 Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units) {
@@ -144,7 +105,8 @@ namespace {
 
 Tensor batch_norm_act_cpu(const Tensor& input, const Tensor& moments, std::optional<Tensor> weight,
                           std::optional<Tensor> bias, double eps, double slope, int64_t units) {
-  check_norm("batch_norm_act", input, moments, weight, bias, units);
+  check_norm("batch_norm_act", input, moments, weight, bias);
+  check_units("batch_norm_act", units);
   const Layout layout = layout_of(input);
   const Coefficients coefficients(moments, weight, bias, eps, slope);
   const Channels by = coefficients.channels();
@@ -158,11 +120,14 @@ Tensor batch_norm_act_cpu(const Tensor& input, const Tensor& moments, std::optio
   return out;
 }
 
+}  // namespace
+
 Tensor batch_norm_act_sums_cpu(const Tensor& gradient, const Tensor& input, const Tensor& moments,
                                std::optional<Tensor> weight, std::optional<Tensor> bias, double eps,
                                double slope, int64_t units) {
   const char* op = "batch_norm_act_sums";
-  check_norm(op, input, moments, weight, bias, units);
+  check_norm(op, input, moments, weight, bias);
+  check_units(op, units);
   check_like(op, "gradient", gradient, input);
   const Layout layout = layout_of(input);
   const int64_t channels = layout.channels;
@@ -180,22 +145,18 @@ Tensor batch_norm_act_sums_cpu(const Tensor& gradient, const Tensor& input, cons
   for (int64_t i = 0; i < layout.chunks(); ++i) {
     add_plane(sums.data() + i * 2 * channels, 2 * channels, totals.data());
   }
-  Tensor out = new_dense<2>(input, {2, channels}, ScalarType::Float);
-  auto* values = out.mutable_data_ptr<float>();
-  for (int64_t c = 0; c < channels; ++c) {
-    const double along = totals[static_cast<size_t>(c)] * coefficients.inverse_deviation_of(c);
-    values[c] = static_cast<float>(along);
-    values[c + channels] = static_cast<float>(totals[static_cast<size_t>(c + channels)]);
-  }
-  return out;
+  return coefficients.sums_of(input, totals);
 }
+
+namespace {
 
 Tensor batch_norm_act_backward_cpu(const Tensor& gradient, const Tensor& input,
                                    const Tensor& moments, std::optional<Tensor> weight,
                                    std::optional<Tensor> bias, const Tensor& sums, int64_t count,
                                    double eps, double slope, int64_t units) {
   const char* op = "batch_norm_act_backward";
-  check_norm(op, input, moments, weight, bias, units);
+  check_norm(op, input, moments, weight, bias);
+  check_units(op, units);
   check_like(op, "gradient", gradient, input);
   check_pairs(op, "sums", sums, input.size(1));
   STD_TORCH_CHECK(count >= 1, op, ": count must be at least 1, got ", count);

@@ -226,14 +226,10 @@ class Band {
           kernels.product_writing[count - 1][channels > 16 ? 1 : 0](
               run, planes_ + first * kPlaceBytes,
               gather_.weights + panel * gather_.taps * gather_.source.pixel_bytes(), made, before);
-          before = {made,
-                    gather_.panel_bias(panel),
-                    table,
-                    panel * kBlockSide,
-                    count * kTilePlaces,
-                    channels,
-                    gather_.written_of(share, panel),
-                    found};
+          before = {
+              made,    gather_.panel_bias(panel), table, panel * kBlockSide, count * kTilePlaces,
+              channels};
+          add_to(gather_.written, share, panel, found, before);
         }
       }
     }
@@ -301,7 +297,9 @@ void run_bands(const Gather& gather, Units units) {
       steps[1].push_back(layout.steps_of(row, column, last_rows));
     }
   }
-  gather.begin_written(gather.source.images * bands);
+  if (gather.written != nullptr) {
+    gather.written->begin(gather.source.images * bands, gather.channels, gather.out);
+  }
   share_products(kernels, gather.source.images * bands, [&](int64_t job) {
     thread_local Scratch scratch;
     const int64_t begin = job % bands * rows;

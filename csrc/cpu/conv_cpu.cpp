@@ -2,6 +2,8 @@
 // maps, and of float32 ones, whose values are split into parts of bfloat16.
 //
 // Every operator packs its operands into blocks and multiplies these; see conv_products.h.
+#include "conv_cpu.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -11,12 +13,9 @@
 #include "conv_scratch.h"
 #include "conv_weights.h"
 #include "conv_winograd.h"
-#include "moments.h"
 
 namespace pokegan {
 namespace {
-
-using Written = std::vector<ChannelSums>;
 
 Units chosen_units(const char* op, int64_t limit) {
   const auto widest = static_cast<int64_t>(widest_units());
@@ -144,11 +143,21 @@ std::vector<float> padded_bias(const std::optional<Tensor>& bias) {
 
 #endif
 
+void check_written(const char* op, const Tensor& out, const WrittenSums* written) {
+  if (written == nullptr || !written->norm.has_value()) return;
+  for (int64_t axis = 0; axis < 4; ++axis) {
+    STD_TORCH_CHECK(out.size(axis) == written->sizes[static_cast<size_t>(axis)], op,
+                    ": maps must have the shape of the result");
+  }
+}
+
 int64_t conv_units() { return static_cast<int64_t>(widest_units()); }
+
+}  // namespace
 
 Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
                    const std::optional<Tensor>& bias, int64_t stride, int64_t padding, int parts,
-                   int64_t units, bool winograd, Written* written = nullptr) {
+                   int64_t units, bool winograd, WrittenSums* written) {
   check_maps(op, "input", input, parts);
   check_weight(op, weight, parts);
   STD_TORCH_CHECK(input.size(1) == weight.size(1), op, ": input has ", input.size(1),
@@ -165,6 +174,7 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
   check_winograd(op, shape, winograd);
   Tensor out = empty_maps(input, {shape.images, shape.outputs, shape.out_height, shape.out_width},
                           dtype_of_maps(parts));
+  check_written(op, out, written);
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
   const std::vector<float> bias_values = padded_bias(bias);
@@ -176,9 +186,10 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
   if (uses_patches(shape)) {
     const std::vector<float> rows = patch_weights(shape, weights_of(shape, weight));
     const Weights weights{rows.data(), true, shape.outputs, 1, PatchLayout(shape).values()};
-    run_patch_convolution({shape, input.const_data_ptr(), parts,
-                           packed_weights(weights, false, parts), biases, out.mutable_data_ptr()},
-                          chosen);
+    run_patch_convolution(
+        {shape, input.const_data_ptr(), parts, packed_weights(weights, false, parts), biases,
+         out.mutable_data_ptr(), written},
+        chosen);
     return out;
   }
   if (stride == 1 &&
@@ -206,7 +217,7 @@ Tensor convolution(const char* op, const Tensor& input, const Tensor& weight,
 Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor& weight,
                               const std::optional<Tensor>& bias, int64_t stride, int64_t padding,
                               const std::vector<int64_t>& output_padding, int parts, int64_t units,
-                              bool winograd, Written* written = nullptr) {
+                              bool winograd, WrittenSums* written) {
   check_maps(op, "input", input, parts);
   check_weight(op, weight, parts);
   STD_TORCH_CHECK(input.size(1) == weight.size(0), op, ": input has ", input.size(1),
@@ -230,6 +241,7 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
   check_winograd(op, shape, winograd);
   Tensor out = empty_maps(input, {shape.images, shape.channels, shape.height, shape.width},
                           dtype_of_maps(parts));
+  check_written(op, out, written);
 #ifdef POKEGAN_HAS_CONV
   if (out.numel() == 0) return out;
   const std::vector<float> bias_values = padded_bias(bias);
@@ -260,22 +272,7 @@ Tensor transposed_convolution(const char* op, const Tensor& input, const Tensor&
   return out;
 }
 
-// Of maps that were summed while they were written, or are read again.
-Tensor moments_of_written(const Tensor& maps, const Written& written) {
-  if (written.empty()) return batch_norm_moments_cpu(maps, 0);
-  const int64_t channels = maps.size(1);
-  std::vector<ChunkPlanes> chunks;
-  int64_t first = 0;
-  for (const ChannelSums& sums : written) {
-    const int64_t count = std::min<int64_t>(kBlockSide, channels - first);
-    if (sums.count > 0) {
-      chunks.push_back({sums.shift, sums.sum, sums.square, first, count, sums.count});
-    }
-    first += kBlockSide;
-    if (first >= channels) first = 0;
-  }
-  return moments_of(maps, channels, maps.numel() / channels, chunks);
-}
+namespace {
 
 Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
                        const std::vector<int64_t>& kernel, int64_t stride, int64_t padding,
@@ -333,7 +330,8 @@ Tensor weight_gradient(const char* op, const Tensor& large, const Tensor& small,
 
 Tensor conv2d_bf16_cpu(const Tensor& input, const Tensor& weight, std::optional<Tensor> bias,
                        int64_t stride, int64_t padding, int64_t units, bool winograd) {
-  return convolution("conv2d_bf16", input, weight, bias, stride, padding, 1, units, winograd);
+  return convolution("conv2d_bf16", input, weight, bias, stride, padding, 1, units, winograd,
+                     nullptr);
 }
 
 Tensor conv_transpose2d_bf16_cpu(const Tensor& input, const Tensor& weight,
@@ -341,27 +339,7 @@ Tensor conv_transpose2d_bf16_cpu(const Tensor& input, const Tensor& weight,
                                  std::vector<int64_t> output_padding, int64_t units,
                                  bool winograd) {
   return transposed_convolution("conv_transpose2d_bf16", input, weight, bias, stride, padding,
-                                output_padding, 1, units, winograd);
-}
-
-std::tuple<Tensor, Tensor> conv2d_moments_bf16_cpu(const Tensor& input, const Tensor& weight,
-                                                   std::optional<Tensor> bias, int64_t stride,
-                                                   int64_t padding, int64_t units) {
-  Written written;
-  Tensor out = convolution("conv2d_moments_bf16", input, weight, bias, stride, padding, 1, units,
-                           false, &written);
-  Tensor moments = moments_of_written(out, written);
-  return {out, moments};
-}
-
-std::tuple<Tensor, Tensor> conv_transpose2d_moments_bf16_cpu(
-    const Tensor& input, const Tensor& weight, std::optional<Tensor> bias, int64_t stride,
-    int64_t padding, std::vector<int64_t> output_padding, int64_t units) {
-  Written written;
-  Tensor out = transposed_convolution("conv_transpose2d_moments_bf16", input, weight, bias, stride,
-                                      padding, output_padding, 1, units, false, &written);
-  Tensor moments = moments_of_written(out, written);
-  return {out, moments};
+                                output_padding, 1, units, winograd, nullptr);
 }
 
 Tensor conv2d_weight_bf16_cpu(const Tensor& large, const Tensor& small, std::vector<int64_t> kernel,
@@ -375,7 +353,7 @@ Tensor conv2d_split_cpu(const Tensor& input, const Tensor& weight, std::optional
                         int64_t stride, int64_t padding, int64_t parts, int64_t units) {
   const char* op = "conv2d_split";
   return convolution(op, input, weight, bias, stride, padding, checked_parts(op, parts), units,
-                     false);
+                     false, nullptr);
 }
 
 Tensor conv_transpose2d_split_cpu(const Tensor& input, const Tensor& weight,
@@ -384,7 +362,7 @@ Tensor conv_transpose2d_split_cpu(const Tensor& input, const Tensor& weight,
                                   int64_t units) {
   const char* op = "conv_transpose2d_split";
   return transposed_convolution(op, input, weight, bias, stride, padding, output_padding,
-                                checked_parts(op, parts), units, false);
+                                checked_parts(op, parts), units, false, nullptr);
 }
 
 Tensor conv2d_weight_split_cpu(const Tensor& large, const Tensor& small,
@@ -401,9 +379,6 @@ Tensor conv2d_weight_split_cpu(const Tensor& large, const Tensor& small,
 STABLE_TORCH_LIBRARY_IMPL(pokegan, CPU, library) {
   library.impl("conv2d_bf16", TORCH_BOX(&pokegan::conv2d_bf16_cpu));
   library.impl("conv_transpose2d_bf16", TORCH_BOX(&pokegan::conv_transpose2d_bf16_cpu));
-  library.impl("conv2d_moments_bf16", TORCH_BOX(&pokegan::conv2d_moments_bf16_cpu));
-  library.impl("conv_transpose2d_moments_bf16",
-               TORCH_BOX(&pokegan::conv_transpose2d_moments_bf16_cpu));
   library.impl("conv2d_weight_bf16", TORCH_BOX(&pokegan::conv2d_weight_bf16_cpu));
   library.impl("conv2d_split", TORCH_BOX(&pokegan::conv2d_split_cpu));
   library.impl("conv_transpose2d_split", TORCH_BOX(&pokegan::conv_transpose2d_split_cpu));

@@ -150,14 +150,10 @@ struct Job {
           float* made = sums + products++ % 2 * kSums;
           product(run, packed, gather.weights + panel * gather.taps * pixel_bytes(), made, before);
           const int64_t pixel = y * gather.columns.size() + x;
-          before = {made,
-                    gather.panel_bias(panel),
-                    images,
-                    pixel * gather.channels + panel * kBlockSide,
-                    count,
-                    channels,
-                    gather.written_of(share + y, panel),
-                    mask_of(count)};
+          before = {made,   gather.panel_bias(panel),
+                    images, pixel * gather.channels + panel * kBlockSide,
+                    count,  channels};
+          add_to(gather.written, share + y, panel, mask_of(count), before);
         }
       }
     }
@@ -209,7 +205,10 @@ void run_gather(const Gather& gather, Units units) {
   const Kernels& kernels = kernels_of(units);
   const Plan plan = plan_of(gather);
   const int64_t panels = blocks_of(gather.channels);
-  gather.begin_written(plan.image_jobs * plan.column_jobs * gather.rows.size());
+  if (gather.written != nullptr) {
+    gather.written->begin(plan.image_jobs * plan.column_jobs * gather.rows.size(), gather.channels,
+                          gather.out);
+  }
   share_products(kernels, plan.jobs(), [&](int64_t number) {
     thread_local Scratch scratch;
     int64_t rest = number;

@@ -2,7 +2,7 @@
 // would leave most of a block empty; here all values under the kernel, a patch, are a row of one.
 #pragma once
 
-#include "conv_blocks.h"
+#include "conv_written.h"
 
 namespace pokegan {
 
@@ -37,6 +37,7 @@ struct PatchConvolution {
   const char* weights;  // [panel of 32 outputs, block of a patch] blocks
   const float* bias;    // padded to whole panels; or nullptr
   void* out;            // as x
+  WrittenSums* written = nullptr;
 };
 
 void run_patch_convolution(const PatchConvolution& convolution, Units units);

@@ -190,6 +190,8 @@ void write_products(const PatchConvolution& convolution, const PatchLayout& layo
       before = {made,  convolution.bias != nullptr ? convolution.bias + o : nullptr,
                 table, o,
                 count, channels};
+      add_to(convolution.written, begin / (kJobBlocks * kBlockSide), o / kBlockSide, mask_of(count),
+             before);
     }
   }
   kernels.write(before);
@@ -237,7 +239,11 @@ void run_patch_convolution(const PatchConvolution& convolution, Units units) {
                                              : pack_patches<Form::kRows, 3>;
   const Step start{0, 0};
   const Run run{&start, 1, layout.blocks(), block_bytes, block_bytes};
-  share_products(kernels, ceil_div(pixels, kJobBlocks * kBlockSide), [&](int64_t job) {
+  const int64_t jobs = ceil_div(pixels, kJobBlocks * kBlockSide);
+  if (convolution.written != nullptr) {
+    convolution.written->begin(jobs, shape.outputs, convolution.out);
+  }
+  share_products(kernels, jobs, [&](int64_t job) {
     thread_local Scratch scratch;
     auto* sums = reinterpret_cast<float*>(
         scratch.bytes(kJobBlocks * (kSums * 4 + layout.blocks() * block_bytes)));

@@ -1,9 +1,8 @@
 // The two products that all operators are. Nothing here knows tensors.
 #pragma once
 
-#include <vector>
-
 #include "conv_source.h"
+#include "conv_written.h"
 
 namespace pokegan {
 
@@ -27,18 +26,10 @@ struct Gather {
   void* out;            // [N, rows, columns, channels], bfloat16 of one part, else float32
   int64_t channels;
   Phases phases;
-  // Where wanted: sums of what is written, [share of the pixels, panel]; made by `run_gather`. What
-  // a share is depends on shapes alone.
-  std::vector<ChannelSums>* written = nullptr;
+  WrittenSums* written = nullptr;
 
   const float* panel_bias(int64_t panel) const {
     return bias != nullptr ? bias + panel * kBlockSide : nullptr;
-  }
-  void begin_written(int64_t shares) const {
-    if (written != nullptr) written->assign(static_cast<size_t>(shares * blocks_of(channels)), {});
-  }
-  ChannelSums* written_of(int64_t share, int64_t panel) const {
-    return written != nullptr ? written->data() + share * blocks_of(channels) + panel : nullptr;
   }
 };
 

@@ -71,13 +71,25 @@ struct Run {
 using Product = void (*)(const Run& run, const char* left, const char* right, float* sums,
                          bool add);
 
-// Of 32 channels, what is written to `count` pixels: sums of the differences from `shift`, the mean
-// of the first pixels, and of their squares.
+// Of 32 channels, sums over `count` pixels that were written: of the differences from `shift`, the
+// mean of the first of them, and of their squares; or, of the gradient g behind a norm's
+// activation, of g (x - mean) and of g.
 struct ChannelSums {
   alignas(64) float shift[32];
-  alignas(64) float sum[32];
-  alignas(64) float square[32];
-  int64_t count = 0;
+  alignas(64) float first[32];
+  alignas(64) float second[32];
+  int64_t count;
+};
+
+// Whose gradient is written: act(scale (x - mean) + bias), t or slope t below 0. The channels are
+// padded to multiples of 32.
+struct NormBefore {
+  const uint16_t* x;
+  const uint16_t* out;  // where the gradient begins; it lies in memory as x
+  const float* mean;
+  const float* scale;
+  const float* bias;
+  float slope;
 };
 
 // Sums of up to 32 pixels and 32 channels that are still to be written, as bfloat16.
@@ -88,8 +100,10 @@ struct Unwritten {
   int64_t channel;    // of a pixel, that the sums begin with
   int64_t count = 0;  // of pixels
   int64_t channels;
-  ChannelSums* written = nullptr;  // that the pixels are added to; or nullptr
-  uint32_t counted = 0;            // which of the pixels are: a bit each
+  ChannelSums* summed = nullptr;  // that the pixels are added to; or nullptr
+  uint32_t counted = 0;           // which of the pixels are: a bit each
+  const NormBefore* norm = nullptr;
+  int64_t first = 0;  // of the maps' channels
 };
 
 // A product of one part, nothing added, while what was multiplied before is written.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "conv_units.h"
+#include "conv_writer.h"
 
 #ifdef POKEGAN_HAS_CONV
 #include <cpuid.h>
@@ -135,118 +136,12 @@ POKEGAN_AMX_INLINE void add_products(const char* a, int64_t a_tile, const char* 
   }
 }
 
-POKEGAN_AVX512_INLINE __m512 bias_of(const Unwritten& sums, int64_t first) {
-  return sums.bias != nullptr ? _mm512_loadu_ps(sums.bias + first) : _mm512_setzero_ps();
-}
-
-// The 32 channels of pixel i of what is unwritten.
-POKEGAN_AVX512_INLINE __m512i written_pixel(const Unwritten& sums, int64_t i, __m512 low_bias,
-                                            __m512 high_bias) {
-  const int64_t columns = sums.channels > 16 ? 2 : 1;
-  const float* row = sums.sums + i / 16 * columns * 256 + i % 16 * 16;
-  const __m512 low = _mm512_add_ps(_mm512_load_ps(row), low_bias);
-  const __m512 high = _mm512_add_ps(_mm512_load_ps(row + 256 * (columns - 1)), high_bias);
-  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
-
-POKEGAN_AVX512_INLINE __m512 wide_half(__m512i pixel, bool high) {
-  const __m256i half = high ? _mm512_extracti64x4_epi64(pixel, 1) : _mm512_castsi512_si256(pixel);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-}
-
-// Writes pixels; and, where that is wanted, sums them in registers until `keep`.
-template <bool kSummed>
-class Writer {
- public:
-  POKEGAN_AVX512_INLINE explicit Writer(const Unwritten& sums)
-      : sums_(sums),
-        mask_(sums.channels >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << sums.channels) - 1),
-        bias_{bias_of(sums, 0), bias_of(sums, 16)} {
-    if constexpr (!kSummed) return;
-    if (sums.written->count == 0) begin_sums();
-    for (int half = 0; half < 2; ++half) {
-      shift_[half] = _mm512_load_ps(sums.written->shift + 16 * half);
-      sum_[half] = _mm512_setzero_ps();
-      square_[half] = _mm512_setzero_ps();
-    }
-  }
-
-  // The pixels [begin, end).
-  POKEGAN_AVX512_INLINE void write(int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const __m512i pixel = written_pixel(sums_, i, bias_[0], bias_[1]);
-      _mm512_mask_storeu_epi16(sums_.pixels[i] + sums_.channel, mask_, pixel);
-      if constexpr (kSummed) {
-        if ((sums_.counted >> i & 1U) == 0) continue;
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half) {
-          const __m512 away = _mm512_sub_ps(wide_half(pixel, half == 1), shift_[half]);
-          sum_[half] = _mm512_add_ps(sum_[half], away);
-          square_[half] = _mm512_fmadd_ps(away, away, square_[half]);
-        }
-      }
-    }
-  }
-
-  // Behind the last pixel.
-  POKEGAN_AVX512_INLINE void keep() const {
-    if constexpr (!kSummed) return;
-    ChannelSums& written = *sums_.written;
-    for (int half = 0; half < 2; ++half) {
-      float* sum = written.sum + 16 * half;
-      float* square = written.square + 16 * half;
-      _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), sum_[half]));
-      _mm512_store_ps(square, _mm512_add_ps(_mm512_load_ps(square), square_[half]));
-    }
-    written.count += __builtin_popcount(sums_.counted);
-  }
-
- private:
-  POKEGAN_AVX512_INLINE void begin_sums() const {
-    constexpr int kFirst = 8;
-    __m512 means[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    int found = 0;
-    for (int64_t i = 0; i < sums_.count && found < kFirst; ++i) {
-      if ((sums_.counted >> i & 1U) == 0) continue;
-      const __m512i pixel = written_pixel(sums_, i, bias_[0], bias_[1]);
-      for (int half = 0; half < 2; ++half) {
-        means[half] = _mm512_add_ps(means[half], wide_half(pixel, half == 1));
-      }
-      ++found;
-    }
-    const __m512 share = _mm512_set1_ps(1.0F / static_cast<float>(std::max(found, 1)));
-    for (int half = 0; half < 2; ++half) {
-      _mm512_store_ps(sums_.written->shift + 16 * half, _mm512_mul_ps(means[half], share));
-      _mm512_store_ps(sums_.written->sum + 16 * half, _mm512_setzero_ps());
-      _mm512_store_ps(sums_.written->square + 16 * half, _mm512_setzero_ps());
-    }
-  }
-
-  const Unwritten& sums_;
-  const uint32_t mask_;
-  const __m512 bias_[2];
-  __m512 shift_[2];
-  __m512 sum_[2];
-  __m512 square_[2];
-};
-
-template <bool kSummed>
-POKEGAN_AVX512 void write_all_of(const Unwritten& sums) {
-  Writer<kSummed> writer(sums);
-  writer.write(0, sums.count);
-  writer.keep();
-}
-
-void write_all(const Unwritten& sums) {
-  sums.written != nullptr ? write_all_of<true>(sums) : write_all_of<false>(sums);
-}
-
 // A matrix unit is at work for long after each order: the vector units write in between.
-template <int kRows, int kColumns, bool kSummed>
+template <int kRows, int kColumns, typename Sums>
 POKEGAN_AMX void product_writing_of(const Run& run, const char* left, const char* right,
                                     float* sums, const Unwritten& before) {
   asm volatile("" ::: "memory");  // the tile loads do not say what they read
-  Writer<kSummed> writer(before);
+  Writer<Sums> writer(before);
   const int64_t orders = run.step_count * run.count;
   const int64_t each = orders > 0 ? (before.count + orders - 1) / orders : 0;
   int64_t written = 0;
@@ -270,8 +165,9 @@ POKEGAN_AMX void product_writing_of(const Run& run, const char* left, const char
 template <int kRows, int kColumns>
 void product_writing_amx(const Run& run, const char* left, const char* right, float* sums,
                          const Unwritten& before) {
-  const auto product = before.written != nullptr ? product_writing_of<kRows, kColumns, true>
-                                                 : product_writing_of<kRows, kColumns, false>;
+  const auto product = before.summed == nullptr ? product_writing_of<kRows, kColumns, NoSums>
+                       : before.norm == nullptr ? product_writing_of<kRows, kColumns, MomentSums>
+                                                : product_writing_of<kRows, kColumns, GradientSums>;
   product(run, left, right, sums, before);
 }
 

@@ -1,4 +1,4 @@
-// Means and variances of the channels of maps, of sums over parts of their pixels.
+// Batch norm's sums over pixels: of maps in memory, and of parts of their pixels.
 #pragma once
 
 #include <vector>
@@ -22,7 +22,10 @@ struct ChunkPlanes {
 Tensor moments_of(const Tensor& like, int64_t channels, int64_t pixels,
                   const std::vector<ChunkPlanes>& chunks);
 
-// The same of maps in memory; `units`: 0 the widest that the processor has, 1 those of any.
+// The operators, of maps in memory; `units`: 0 the widest that the processor has, 1 those of any.
 Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units);
+Tensor batch_norm_act_sums_cpu(const Tensor& gradient, const Tensor& input, const Tensor& moments,
+                               std::optional<Tensor> weight, std::optional<Tensor> bias, double eps,
+                               double slope, int64_t units);
 
 }  // namespace pokegan

@@ -12,9 +12,11 @@ import torch
 from pokegan.ops import (
     conv2d_bf16,
     conv2d_moments_bf16,
+    conv2d_norm_sums_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
     conv_transpose2d_moments_bf16,
+    conv_transpose2d_norm_sums_bf16,
     conv_transpose2d_split,
     conv_units,
     random,
@@ -165,6 +167,15 @@ def check_conv(device: str) -> None:
     for summed in (conv2d_moments_bf16, conv_transpose2d_moments_bf16):
         maps, moments = summed(x, w, None, 2, 1)
         torch.testing.assert_close(moments, batch_norm_moments_reference(maps))
+    norm = (torch.rand(2, 40) + 1, torch.randn(40), torch.randn(40), 1e-5, 0.2)
+    for summed, more in (
+        (conv2d_norm_sums_bf16, ()),
+        (conv_transpose2d_norm_sums_bf16, ((0, 0),)),
+    ):
+        given = torch.randn(33, 40, *(2 * [12 if more else 3])).bfloat16()
+        maps, sums = summed(x, w, 2, 1, *more, given, *norm)
+        exact = batch_norm_act_sums_reference(maps.double(), given.double(), *norm)
+        assert (sums - exact).norm() < 1e-4 * exact.norm()
 
 
 def check_batch_norm_act(device: str) -> None:
@@ -240,11 +251,13 @@ CHECKS = {
     "batch_norm_track_": check_batch_norm_act,
     "conv2d_bf16": check_conv,
     "conv2d_moments_bf16": check_conv,
+    "conv2d_norm_sums_bf16": check_conv,
     "conv2d_split": check_conv,
     "conv2d_weight_bf16": check_conv,
     "conv2d_weight_split": check_conv,
     "conv_transpose2d_bf16": check_conv,
     "conv_transpose2d_moments_bf16": check_conv,
+    "conv_transpose2d_norm_sums_bf16": check_conv,
     "conv_transpose2d_split": check_conv,
     "conv_units": check_conv,
     "diff_augment": check_diff_augment,

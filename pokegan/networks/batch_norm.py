@@ -11,21 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pokegan.networks.convolution import Conv2d, ConvTranspose2d
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d, is_called_alone, layer_of
+from pokegan.networks.norm_functions import Fused, Normalise, NormConvolution, NormSettings
 from pokegan.ops import second_order
 from pokegan.ops.activation import activate_, can_activate
-from pokegan.ops.batch_norm_act import (
-    batch_norm_act,
-    batch_norm_act_backward,
-    batch_norm_act_sums,
-    batch_norm_moments,
-    batch_norm_track_,
-    by_channel,
-    can_fuse,
-    channels_last,
-    through_activation,
-)
-from pokegan.peers import Peers, total
+from pokegan.ops.batch_norm_act import batch_norm_track_, can_fuse
+from pokegan.peers import Peers
 
 
 class _SharedBatchNorm(_BatchNorm):
@@ -51,17 +42,45 @@ class _SharedBatchNorm(_BatchNorm):
         if not self.training or (self.peers is None and not fused):
             return _followed(super().forward(input), activation)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]  # torch's
-        ranks = 1 if self.peers is None else self.peers.count
-        parameters = (input, self.weight, self.bias, self.eps)
+        parameters = (input, self.weight, self.bias)
+        by = NormSettings(self.eps, 1.0 if slope is None else slope, self.peers)
         out: Tensor
         if fused:
-            out, moments = _Fused.apply(*parameters, slope, self.peers, moments)
+            out, moments = Fused.apply(*parameters, moments, by)
         else:
-            normalised, mean, variance = _Normalise.apply(*parameters, self.peers)
+            normalised, mean, variance = Normalise.apply(*parameters, self.eps, self.peers)
             out = _followed(normalised, activation)
             moments = torch.stack((mean, variance))
-        self._track(moments, ranks * input.numel() // input.shape[1])
+        self._track(moments, by.count(input))
         return out
+
+    def with_convolution(
+        self,
+        input: Tensor,
+        activation: nn.Module | None,
+        moments: Tensor | None,
+        convolution: nn.Module | None,
+        summed: bool,
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Return what the convolution behind makes, and its moments, if they are to be `summed`.
+
+        None where they are better called one by one.
+        """
+        slope = _slope(activation)
+        if slope is None or not self.training or second_order.inside():
+            return None
+        if not is_called_alone(self) or not can_fuse(input, self.weight, self.bias):
+            return None
+        layer = layer_of(convolution, input)
+        if layer is None:
+            return None
+        assert isinstance(convolution, _CONVOLUTIONS)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]  # torch's
+        by = NormSettings(self.eps, slope, self.peers)
+        parameters = (self.weight, self.bias, convolution.weight, convolution.bias)
+        out, own, behind = NormConvolution.apply(input, *parameters, moments, by, layer, summed)
+        self._track(own, by.count(input))
+        return out, behind
 
     @torch.no_grad()
     def _track(self, moments: Tensor, count: int) -> None:
@@ -80,21 +99,28 @@ class Sequential(nn.Sequential):
     """`torch.nn.Sequential`, whose batch norms are told of the layers around them.
 
     A norm computes the activation behind it, too, which stays a module of which nobody sees a call;
-    and takes the moments of a convolution before it, that are summed where it is written. Other
+    takes the moments of a convolution before it, that are summed where it is written; and makes one
+    function with a convolution behind it, whose gradient is summed where it is written. Other
     activations in place go to `pokegan.ops.activation` in training.
     """
 
     def forward(self, input: Any) -> Any:
         """Pass `input` through the modules."""
-        modules = [*self, None]
+        modules = [*self, None, None, None]
         moments = None
         place = 0
         while (module := modules[place]) is not None:
             behind = modules[place + 1]
             if isinstance(module, _SharedBatchNorm):
                 activation = behind if _slope(behind) not in (None, 1.0) else None
-                input, moments = module(input, activation, moments), None
                 place += 1 if activation is None else 2
+                after, summed = modules[place], _sums(modules[place + 1])
+                both = module.with_convolution(input, activation, moments, after, summed)
+                if both is None:
+                    input, moments = module(input, activation, moments), None
+                else:
+                    input, moments = both
+                    place += 1
             elif isinstance(module, _CONVOLUTIONS) and _sums(behind):
                 input, moments = module.with_moments(input)
                 place += 1
@@ -162,184 +188,3 @@ def _slope(activation: nn.Module | None) -> float | None:
 def _followed(values: Tensor, activation: nn.Module | None) -> Tensor:
     out: Tensor = values if activation is None else activation(values)
     return out
-
-
-class _Fused(torch.autograd.Function):
-    """Norm and activation by our kernels, with the same talk between ranks as `_Normalise`.
-
-    Only the input is kept, of which the activation's slopes are computed again.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-        slope: float,
-        peers: Peers | None,
-        moments: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        if moments is None:
-            moments = batch_norm_moments(input)
-        if peers is not None:
-            moments = torch.stack(_together(peers.gather(moments)))
-        ctx.save_for_backward(input, weight, bias, moments)
-        ctx.eps, ctx.slope, ctx.peers = eps, slope, peers
-        ctx.mark_non_differentiable(moments)
-        ctx.set_materialize_grads(False)  # nobody asks for zeros in the place of the moments'
-        return batch_norm_act(input, moments, weight, bias, eps, slope), moments
-
-    @staticmethod
-    def backward(
-        ctx: Any, gradient: Tensor | None, *unused: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        if gradient is None:
-            return (None,) * 7
-        input, weight, bias, moments = ctx.saved_tensors
-        peers: Peers | None = ctx.peers
-        grads: tuple[Tensor | None, Tensor, Tensor]
-        if torch.is_grad_enabled():  # to be differentiated again
-            grads = _differentiable(gradient, input, weight, bias, ctx.eps, ctx.slope, peers)
-        else:
-            numbers = (moments, weight, bias)
-            gradient = channels_last(gradient)  # once for both passes
-            sums = batch_norm_act_sums(gradient, input, *numbers, ctx.eps, ctx.slope)
-            to_input = None
-            if ctx.needs_input_grad[0]:
-                ranks = 1 if peers is None else peers.count
-                to_input = batch_norm_act_backward(
-                    gradient,
-                    input,
-                    *numbers,
-                    sums if peers is None else peers.sum(sums),
-                    ranks * input.numel() // input.shape[1],
-                    ctx.eps,
-                    ctx.slope,
-                )
-            grads = to_input, sums[0], sums[1]
-        needed = zip(grads, ctx.needs_input_grad, strict=False)
-        return *(grad if need else None for grad, need in needed), None, None, None, None
-
-
-class _Normalise(torch.autograd.Function):
-    """One gather of means and variances forwards, one sum of two vectors backwards.
-
-    Shares are equal, so the mean of the batch is that of the ranks' means, and its variance the
-    mean of (variance + squared distance of the means): no difference of large numbers.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-        peers: Peers,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        dtype = torch.promote_types(input.dtype, torch.float32)
-        own = torch.stack(_moments(input, dtype))
-        mean, variance = _together(peers.gather(own))
-        ctx.save_for_backward(input, weight, mean, variance)
-        ctx.eps, ctx.peers = eps, peers
-        ctx.mark_non_differentiable(mean, variance)
-        ctx.set_materialize_grads(False)
-        out = torch.batch_norm(input, weight, bias, mean, variance, False, 0.0, eps, True)
-        return out, mean, variance
-
-    @staticmethod
-    def backward(
-        ctx: Any, gradient: Tensor | None, *unused: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        if gradient is None:
-            return (None,) * 5
-        input, weight, mean, variance = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again
-            grads = _differentiable(gradient, input, weight, None, ctx.eps, 1.0, ctx.peers)
-        else:
-            grads = _backward(gradient, input, weight, mean, variance, ctx.eps, ctx.peers)
-        needed = zip(grads, ctx.needs_input_grad, strict=False)
-        return *(grad if need else None for grad, need in needed), None, None
-
-
-def _backward(
-    gradient: Tensor,
-    input: Tensor,
-    weight: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    peers: Peers,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of input, weight and bias, in two passes over memory.
-
-    dx = w s (dy - mean(dy) - n mean(dy n)), where n = (x - m) s and s = 1 / sqrt(v + eps), is
-    a dy + b x + c with one number a channel each. Batch norm in eval mode gives b x + c.
-    """
-    scale = torch.rsqrt(variance + eps)
-    _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
-        gradient, input, weight, mean, variance, mean, scale, False, eps, [False, True, True]
-    )  # CUDA asks for both pairs, though eval mode's derivative needs but one
-    count = peers.count * input.numel() // input.shape[1]
-    along, level = peers.sum(torch.stack((by_weight, by_bias)).to(mean)).div_(count).unbind()
-    a = scale if weight is None else scale * weight
-    b = -a * scale * along
-    c = -a * level - b * mean
-    zero, one = torch.zeros_like(b), torch.ones_like(b)
-    rest = torch.batch_norm(input, b, c, zero, one, False, 0.0, 0.0, True)
-    return rest.addcmul_(gradient, by_channel(a.to(gradient), gradient)), by_weight, by_bias
-
-
-def _differentiable(
-    gradient: Tensor,
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    slope: float,
-    peers: Peers | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the backward passes do as a function of gradient, input and weight."""
-    dims = _over(input)
-    count = (1 if peers is None else peers.count) * input.numel() // input.shape[1]
-    wide = torch.promote_types(input.dtype, torch.float32)
-    dy, x = gradient.to(wide), input.to(wide)
-
-    def mean(values: Tensor) -> Tensor:
-        summed = values.sum(dims)
-        return by_channel((summed if peers is None else total(summed, peers)) / count, x)
-
-    centred = x - mean(x)
-    scale = torch.rsqrt(mean(centred.square()) + eps)
-    normal = centred * scale
-    if slope != 1:
-        before = normal if weight is None else normal * by_channel(weight, x)
-        before = before if bias is None else before + by_channel(bias, x)
-        dy = through_activation(dy, before, slope)
-    dx = scale * (dy - mean(dy) - normal * mean(dy * normal))
-    if weight is not None:
-        dx = dx * by_channel(weight, x)
-    return dx.to(input.dtype), (dy * normal).sum(dims), dy.sum(dims)
-
-
-def _together(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """[R, 2, C] means and variances of equal shares to those of the whole, [C] each."""
-    means, variances = moments.unbind(1)
-    mean = means.mean(0)
-    return mean, (variances + (means - mean).square()).mean(0)
-
-
-def _moments(input: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of every channel, [C] each of `dtype`."""
-    if torch.compiler.is_compiling():
-        variance, mean = torch.var_mean(input.to(dtype), _over(input), correction=0)
-        return mean, variance
-    nothing = torch.zeros(input.shape[1], dtype=dtype, device=input.device)
-    return torch.batch_norm_update_stats(input, nothing, nothing.clone(), 0.0)
-
-
-def _over(input: Tensor) -> list[int]:
-    """Return all dimensions but that of the channels."""
-    return [dim for dim in range(input.dim()) if dim != 1]

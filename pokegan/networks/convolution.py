@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from pokegan.ops import conv2d, conv2d_moments, conv_transpose2d, conv_transpose2d_moments
 from pokegan.ops.activation import tanh
+from pokegan.ops.conv_choice import direct_layer
+from pokegan.ops.conv_layer import ConvLayer
 
 
 class Conv2d(nn.Conv2d):
@@ -20,7 +22,7 @@ class Conv2d(nn.Conv2d):
 
     def with_moments(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what `forward` does; and its means and variances, [2, O], where they are free."""
-        if not _is_plain(self) or not _is_called_alone(self):
+        if not _is_plain(self) or not is_called_alone(self):
             return self(input), None
         numbers = self.stride[0], int(self.padding[0])
         return conv2d_moments(input, self.weight, self.bias, *numbers)
@@ -40,7 +42,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def with_moments(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what `forward` does; and its means and variances, [2, C], where they are free."""
-        if not _is_plain(self) or not _is_called_alone(self):
+        if not _is_plain(self) or not is_called_alone(self):
             return self(input), None
         down, right = self.output_padding
         numbers = self.stride[0], int(self.padding[0]), (down, right)
@@ -55,7 +57,19 @@ class Tanh(nn.Tanh):
         return tanh(input)
 
 
-def _is_called_alone(layer: nn.Module) -> bool:
+def layer_of(module: nn.Module | None, input: Tensor) -> ConvLayer | None:
+    """Return how our operators convolve `input` with it; None for PyTorch, and other modules."""
+    if not isinstance(module, Conv2d | ConvTranspose2d):
+        return None
+    if not _is_plain(module) or not is_called_alone(module):
+        return None
+    transposed = isinstance(module, ConvTranspose2d)
+    down, right = module.output_padding if transposed else (0, 0)
+    numbers = module.stride[0], int(module.padding[0]), (down, right)
+    return direct_layer(transposed, input, module.weight, *numbers)
+
+
+def is_called_alone(layer: nn.Module) -> bool:
     """Whether nobody asked to see its calls."""
     return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 

@@ -12,10 +12,8 @@ from pokegan.ops.batch_norm_act import (
 )
 from pokegan.ops.conv import (
     conv2d_bf16,
-    conv2d_moments_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
-    conv_transpose2d_moments_bf16,
     conv_transpose2d_split,
     conv_units,
 )
@@ -24,6 +22,12 @@ from pokegan.ops.conv_choice import (
     conv2d_moments,
     conv_transpose2d,
     conv_transpose2d_moments,
+)
+from pokegan.ops.conv_summed import (
+    conv2d_moments_bf16,
+    conv2d_norm_sums_bf16,
+    conv_transpose2d_moments_bf16,
+    conv_transpose2d_norm_sums_bf16,
 )
 from pokegan.ops.diff_augment import diff_augment
 from pokegan.ops.dropout import dropout
@@ -42,11 +46,13 @@ __all__ = [
     "conv2d_bf16",
     "conv2d_moments",
     "conv2d_moments_bf16",
+    "conv2d_norm_sums_bf16",
     "conv2d_split",
     "conv_transpose2d",
     "conv_transpose2d_bf16",
     "conv_transpose2d_moments",
     "conv_transpose2d_moments_bf16",
+    "conv_transpose2d_norm_sums_bf16",
     "conv_transpose2d_split",
     "conv_units",
     "diff_augment",

@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pokegan.ops import conv_gradients
-from pokegan.ops.batch_norm_act import batch_norm_moments
 from pokegan.ops.conv_gradients import Convolution, Family, Winograd, channels_last
 from pokegan.ops.extension import status
 
@@ -79,7 +78,7 @@ def conv2d_bf16(
     Raises:
         RuntimeError: an argument has the wrong dtype, shape or range.
     """
-    if not _is_compiled(input):
+    if not is_compiled(input):
         return _reference(F.conv2d, input, weight, bias, stride, padding)
     return _run(BF16, False, input, weight, bias, (stride, padding, units), winograd)
 
@@ -112,57 +111,10 @@ def conv_transpose2d_bf16(
     Raises:
         RuntimeError: an argument has the wrong dtype, shape or range.
     """
-    if not _is_compiled(input):
+    if not is_compiled(input):
         return _reference(F.conv_transpose2d, input, weight, bias, stride, padding, output_padding)
     numbers = (stride, padding, list(output_padding), units)
     return _run(BF16, True, input, weight, bias, numbers, winograd)
-
-
-def conv2d_moments_bf16(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    units: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Return what `conv2d_bf16` does, and what `batch_norm_moments` makes of that.
-
-    The moments are summed while the result is written, so that it is not read again for them. The
-    result has the same bits; the moments are of the values as they are written, and have no
-    gradient: that through them is `batch_norm_act_backward`'s.
-
-    Args are those of `conv2d_bf16`, and its errors.
-
-    Returns:
-        [N, O, ...] bfloat16, channels_last; [2, O] float32, means and variances.
-    """
-    if not _is_compiled(input) or torch.compiler.is_compiling():
-        out = conv2d_bf16(input, weight, bias, stride, padding, units)
-        return out, batch_norm_moments(out.detach())
-    return _run_summed(False, input, weight, bias, (stride, padding, units))
-
-
-def conv_transpose2d_moments_bf16(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: tuple[int, int] = (0, 0),
-    units: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Return what `conv_transpose2d_bf16` does, and the moments as `conv2d_moments_bf16`.
-
-    Args are those of `conv_transpose2d_bf16`, and its errors.
-
-    Returns:
-        [N, C, ...] bfloat16, channels_last; [2, C] float32, means and variances.
-    """
-    if not _is_compiled(input) or torch.compiler.is_compiling():
-        out = conv_transpose2d_bf16(input, weight, bias, stride, padding, output_padding, units)
-        return out, batch_norm_moments(out.detach())
-    return _run_summed(True, input, weight, bias, (stride, padding, list(output_padding), units))
 
 
 def conv2d_split(
@@ -191,7 +143,7 @@ def conv2d_split(
     Raises:
         RuntimeError: an argument has the wrong dtype, shape or range.
     """
-    if not _is_compiled(input):
+    if not is_compiled(input):
         return _wide_reference(F.conv2d, input, weight, bias, stride, padding)
     return _run(SPLIT, False, input, weight, bias, (stride, padding, parts, units))
 
@@ -224,7 +176,7 @@ def conv_transpose2d_split(
     Raises:
         RuntimeError: an argument has the wrong dtype, shape or range.
     """
-    if not _is_compiled(input):
+    if not is_compiled(input):
         return _wide_reference(
             F.conv_transpose2d, input, weight, bias, stride, padding, output_padding
         )
@@ -254,17 +206,8 @@ def _run(
     return out
 
 
-def _run_summed(
-    transposed: bool, input: Tensor, weight: Tensor, bias: Tensor | None, numbers: tuple[Any, ...]
-) -> tuple[Tensor, Tensor]:
-    both = channels_last(input), channels_last(weight)
-    out: tuple[Tensor, Tensor] = Convolution.apply(
-        *both, bias, BF16, transposed, numbers, Winograd(), True
-    )
-    return out
-
-
-def _is_compiled(input: Tensor) -> bool:
+def is_compiled(input: Tensor) -> bool:
+    """Return whether the kernels, and not the references, take it."""
     return _WIDEST > 0 and input.device.type == "cpu"
 
 
@@ -294,4 +237,3 @@ def _wide_reference(
 if _USE.cpu:
     conv_gradients.register(BF16)
     conv_gradients.register(SPLIT)
-    conv_gradients.register_moments(BF16)

@@ -19,14 +19,14 @@ from pokegan.errors import ConfigError
 from pokegan.ops.conv import (
     MAX_KERNEL,
     conv2d_bf16,
-    conv2d_moments_bf16,
     conv2d_split,
     conv_transpose2d_bf16,
-    conv_transpose2d_moments_bf16,
     conv_transpose2d_split,
     conv_units,
 )
-from pokegan.ops.conv_gradients import Winograd
+from pokegan.ops.conv_gradients import Settings, Winograd
+from pokegan.ops.conv_layer import ConvLayer
+from pokegan.ops.conv_summed import conv2d_moments_bf16, conv_transpose2d_moments_bf16
 from pokegan.ops.conv_timing import Case, ratios, timed
 
 CHOICES = ("auto", "filtered", "own", "winograd", "stock")
@@ -87,6 +87,28 @@ def conv_transpose2d_moments(
 ) -> tuple[Tensor, Tensor | None]:
     """`conv_transpose2d`, and means and variances of its result, [2, C], where they are free."""
     return _conv_transpose2d(input, weight, bias, (stride, padding, output_padding), True)
+
+
+def direct_layer(
+    transposed: bool,
+    input: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: int,
+    output_padding: tuple[int, int] = (0, 0),
+) -> ConvLayer | None:
+    """Return our direct convolution of bfloat16 where that is what computes such a layer."""
+    if (
+        torch.compiler.is_compiling()
+        or input.dtype != torch.bfloat16
+        or not _can_be_own(input, weight)
+        or (transposed and max(output_padding) >= stride)
+    ):
+        return None
+    choice = choose(_case(transposed, input, weight, stride, padding, output_padding))
+    if not choice.own or any(choice.winograd):
+        return None
+    return ConvLayer(transposed, Settings(stride, padding, (0,), Winograd()), output_padding)
 
 
 def _conv2d(

@@ -58,10 +58,7 @@ class Family(NamedTuple):
 
     def transpose(self, y: Tensor, w: Tensor, like: Tensor, by: "Settings") -> Tensor:
         """Return x of y and w, of the size of `like`."""
-        more = [
-            like.shape[axis] - ((y.shape[axis] - 1) * by.stride - 2 * by.padding + w.shape[axis])
-            for axis in (2, 3)
-        ]
+        more = by.output_padding(y, w, like)
         numbers = (by.stride, by.padding, more, *by.last, *self.flag(by.winograd.transpose))
         x: Tensor = self.operator("conv_transpose2d")(y, w, None, *numbers)
         return x
@@ -82,12 +79,20 @@ class Settings(NamedTuple):
     last: Numbers
     winograd: Winograd
 
+    def output_padding(self, y: Tensor, w: Tensor, like: Tensor) -> list[int]:
+        """Return what makes a transposed convolution of y as large as `like`."""
+        return [
+            like.shape[axis]
+            - ((y.shape[axis] - 1) * self.stride - 2 * self.padding + w.shape[axis])
+            for axis in (2, 3)
+        ]
+
 
 def register(family: Family) -> None:
     """Give the operators of a family their fakes and gradients."""
     for operation, fake, setup, backward in (
-        ("conv2d", _fake_conv, _setup, _backward),
-        ("conv_transpose2d", _fake_transposed, _setup, _backward_of_transposed),
+        ("conv2d", fake_conv, _setup, _backward),
+        ("conv_transpose2d", fake_transposed, _setup, _backward_of_transposed),
         ("conv2d_weight", _fake_weight, _setup_weight, _backward_of_weight),
     ):
         operator = f"pokegan::{operation}_{family.name}"
@@ -160,22 +165,6 @@ def _setup_of(family: Family, setup: Any) -> Any:
     return run
 
 
-def register_moments(family: Family) -> None:
-    """Give those operators of a family their fakes that return the moments of their result, too."""
-    for operation, fake in (("conv2d", _fake_conv), ("conv_transpose2d", _fake_transposed)):
-        torch.library.register_fake(
-            f"pokegan::{operation}_moments_{family.name}", _with_fake_moments(fake)
-        )
-
-
-def _with_fake_moments(fake: Any) -> Any:
-    def run(*arguments: Any) -> tuple[Tensor, Tensor]:
-        maps = fake(*arguments)
-        return maps, maps.new_empty((2, maps.shape[1]), dtype=torch.float32)
-
-    return run
-
-
 def _of(family: Family, backward: Any) -> Any:
     def run(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
         if gradient is None:
@@ -190,16 +179,17 @@ def _empty(like: Tensor, n: int, c: int, h: int, w: int, dtype: torch.dtype) -> 
     return like.new_empty_strided((n, c, h, w), (h * w * c, 1, w * c, c), dtype=dtype)
 
 
-def _fake_conv(
+def fake_conv(
     input: Tensor, weight: Tensor, bias: Any, stride: int, padding: int, *last: Any
 ) -> Tensor:
+    """Return an empty result of a convolution."""
     height, width = (
         (input.shape[axis] + 2 * padding - weight.shape[axis]) // stride + 1 for axis in (2, 3)
     )
     return _empty(input, input.shape[0], weight.shape[0], height, width, input.dtype)
 
 
-def _fake_transposed(
+def fake_transposed(
     input: Tensor,
     weight: Tensor,
     bias: Any,
@@ -208,6 +198,7 @@ def _fake_transposed(
     output_padding: list[int],
     *last: Any,
 ) -> Tensor:
+    """Return an empty result of a transposed convolution."""
     height, width = (
         (input.shape[axis] - 1) * stride - 2 * padding + weight.shape[axis] + more
         for axis, more in zip((2, 3), output_padding, strict=True)
@@ -241,7 +232,7 @@ def _backward(family: Family, ctx: Any, gradient: Tensor) -> tuple[Tensor | None
     if ctx.needs_input_grad[1] and by_weights:
         to_weight = family.weight(input, gradient, weight, settings)
     if ctx.needs_input_grad[2] and by_weights:
-        to_bias = _bias_gradient(gradient, ctx.bias_dtype)
+        to_bias = bias_gradient(gradient, ctx.bias_dtype)
     return to_input, to_weight, to_bias
 
 
@@ -257,7 +248,7 @@ def _backward_of_transposed(
     if ctx.needs_input_grad[1] and by_weights:
         to_weight = family.weight(gradient, input, weight, settings)
     if ctx.needs_input_grad[2] and by_weights:
-        to_bias = _bias_gradient(gradient, ctx.bias_dtype)
+        to_bias = bias_gradient(gradient, ctx.bias_dtype)
     return to_input, to_weight, to_bias
 
 
@@ -280,7 +271,7 @@ def _backward_of_weight(family: Family, ctx: Any, gradient: Tensor) -> tuple[Ten
     return to_large, to_small
 
 
-def _bias_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+def bias_gradient(gradient: Tensor, dtype: torch.dtype) -> Tensor:
     """Sum over the pixels; the kernel of batch norm's means is several times PyTorch's sum."""
     again = torch.is_grad_enabled() and gradient.requires_grad
     if again or torch.compiler.is_compiling() or gradient.numel() == 0:

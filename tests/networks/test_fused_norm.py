@@ -7,7 +7,7 @@ import torch
 from thread_ranks import Seat, Threads
 from torch import Tensor, nn
 
-from pokegan.networks import batch_norm
+from pokegan.networks import batch_norm, norm_functions
 from pokegan.networks.batch_norm import BatchNorm1d, BatchNorm2d, Sequential, share
 from pokegan.networks.convolution import Conv2d
 from pokegan.ops import status
@@ -22,13 +22,13 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def fused(monkeypatch) -> list[torch.Size]:
     """The shapes that the kernels were given."""
     shapes: list[torch.Size] = []
-    before = batch_norm.batch_norm_act
+    before = norm_functions.batch_norm_act
 
     def seen(input: Tensor, *rest) -> Tensor:
         shapes.append(input.shape)
         return before(input, *rest)
 
-    monkeypatch.setattr(batch_norm, "batch_norm_act", seen)
+    monkeypatch.setattr(norm_functions, "batch_norm_act", seen)
     return shapes
 
 
@@ -188,7 +188,7 @@ def test_the_differentiable_form_by_finite_differences(slope) -> None:
     leaves = [one.double().requires_grad_() for one in tensors]
 
     def backward(gradient: Tensor, x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        return batch_norm._differentiable(gradient, x, w, b, 1e-5, slope, None)
+        return norm_functions._differentiable(gradient, x, w, b, 1e-5, slope, None)
 
     found = backward(*leaves)
     out = nn.functional.batch_norm(leaves[1], None, None, *leaves[2:], True, 0.1, 1e-5)

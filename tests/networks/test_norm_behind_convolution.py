@@ -1,13 +1,15 @@
-"""A norm takes the moments that the convolution before it has summed."""
+"""A norm takes what the convolutions around it have summed while they wrote."""
 
 import copy
 
 import pytest
 import torch
+from thread_ranks import Seat, Threads
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pokegan.networks.batch_norm import BatchNorm2d, Sequential
+from pokegan.networks import batch_norm
+from pokegan.networks.batch_norm import BatchNorm2d, Sequential, share
 from pokegan.networks.convolution import Conv2d, ConvTranspose2d
 from pokegan.ops import conv_choice, conv_units, status
 
@@ -121,3 +123,143 @@ def test_a_norm_that_is_at_rest_asks_for_nothing() -> None:
     layers = network()
     layers[1].eval()
     assert called(layers, maps()) == ["conv2d_bf16"]
+
+
+def chain() -> Sequential:
+    """Two norms with convolutions on both sides, one of them transposed, and one that ends it."""
+    torch.manual_seed(3)
+    layers = Sequential(
+        Conv2d(40, 48, 4, 2, 1, bias=False),
+        BatchNorm2d(48),
+        nn.LeakyReLU(0.2, True),
+        ConvTranspose2d(48, 33, 4, 2, 1, bias=False),
+        BatchNorm2d(33),
+        nn.ReLU(True),
+        Conv2d(33, 40, 3, 1, 1),
+    )
+    with torch.no_grad():
+        for norm in batch_norm.batch_norms(layers):
+            norm.weight.copy_(torch.linspace(-0.5, 2.0, norm.num_features))
+            norm.bias.copy_(torch.linspace(-1.0, 1.0, norm.num_features))
+    return layers.to(memory_format=torch.channels_last)
+
+
+def gradients(layers: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Result, gradients and statistics."""
+    leaf = x.detach().clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layers(leaf)
+    slopes = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
+    (out.float() * slopes).sum().backward()
+    parameters = {name: one.grad for name, one in layers.named_parameters()}
+    return {"out": out.detach(), "input": leaf.grad, **parameters, **dict(layers.named_buffers())}
+
+
+@needs_units
+def test_gradients_are_not_read_for_their_sums() -> None:
+    layers, x = chain(), maps().requires_grad_()
+    with Called() as mode:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layers(x)
+        out.sum().backward()
+    assert [name for name in mode.names if "track" not in name] == [
+        "conv2d_moments_bf16",
+        "batch_norm_act",
+        "conv_transpose2d_moments_bf16",
+        "batch_norm_act",
+        "conv2d_bf16",
+        "conv_transpose2d_norm_sums_bf16",
+        "batch_norm_act_backward",
+        "conv2d_weight_bf16",
+        "batch_norm_moments",  # of the gradient, for the last bias
+        "conv2d_norm_sums_bf16",
+        "batch_norm_act_backward",
+        "conv2d_weight_bf16",
+        "conv_transpose2d_bf16",
+        "conv2d_weight_bf16",
+    ]
+
+
+@needs_units
+def test_one_function_gives_what_two_give(monkeypatch) -> None:
+    found = gradients(chain(), maps())
+    monkeypatch.setattr(batch_norm, "layer_of", lambda *_: None)
+    expected = gradients(chain(), maps())
+    assert found.keys() == expected.keys()
+    for name, one in found.items():
+        two = expected[name].double()
+        assert one.dtype == expected[name].dtype
+        assert (one.double() - two).norm() <= 2e-3 * two.norm(), name
+
+
+@needs_units
+def test_only_what_is_due_is_computed() -> None:
+    layers = chain().requires_grad_(False)
+    found = gradients(layers, maps())
+    assert all(found[name] is None for name, _ in layers.named_parameters())
+    torch.testing.assert_close(found["input"], gradients(chain(), maps())["input"])
+    layers[3].weight.requires_grad_()
+    with Called() as mode, torch.autocast("cpu", torch.bfloat16):
+        layers(maps()).sum().backward()
+    behind = mode.names[mode.names.index("conv2d_bf16") + 1 :]
+    assert "conv2d_norm_sums_bf16" not in behind  # below the layer that is trained
+    assert layers[3].weight.grad is not None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert not layers(maps()).requires_grad
+
+
+@needs_units
+def test_second_derivatives(monkeypatch) -> None:
+    """The gradient by the weights of the squared gradient by the maps."""
+
+    def penalised(layers: nn.Module) -> list[Tensor]:
+        x = maps().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layers(x).float().tanh().sum()
+        (gradient,) = torch.autograd.grad(out, x, create_graph=True)
+        gradient.float().square().sum().backward()
+        return [gradient, x.grad, *(one.grad for one in layers.parameters())]
+
+    found = penalised(chain())
+    monkeypatch.setattr(batch_norm, "layer_of", lambda *_: None)
+    expected = penalised(chain())
+    for one, two in zip(found, expected, strict=True):
+        assert (one is None) == (two is None)
+        if two is not None:
+            assert (one.double() - two.double()).norm() <= 0.02 * two.double().norm() + 1e-6
+
+
+@needs_units
+def test_ranks_share_sums_and_moments() -> None:
+    """Two ranks make of their halves what one makes of all."""
+    whole = gradients(chain(), maps())
+    parts = maps().chunk(2)
+    slopes = torch.randn(18, 40, 8, 8, generator=torch.Generator().manual_seed(2)).chunk(2)
+    networks = [chain() for _ in parts]
+
+    def work(seat: Seat) -> Tensor:
+        layers = networks[seat.rank]
+        share(layers, seat)
+        leaf = parts[seat.rank].contiguous(memory_format=torch.channels_last).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layers(leaf)
+        (out.float() * slopes[seat.rank]).sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    found = torch.cat(Threads(2).run(work)).double()
+    assert (found - whole["input"].double()).norm() <= 0.02 * whole["input"].double().norm()
+    for name, _ in networks[0].named_parameters():
+        summed = sum(layers.get_parameter(name).grad.double() for layers in networks)
+        assert (summed - whole[name].double()).norm() <= 0.02 * whole[name].double().norm(), name
+    for name, buffer in networks[1].named_buffers():
+        torch.testing.assert_close(buffer, whole[name], rtol=1e-4, atol=1e-5)
+
+
+@needs_units
+def test_who_looks_at_a_layer_sees_its_call_between_others() -> None:
+    for place in (1, 3):
+        layers, seen = chain(), []
+        layers[place].register_forward_hook(lambda _, given, out: seen.append(out.shape))  # noqa: B023  called at once
+        assert "conv_transpose2d_moments_bf16" in called(layers, maps()) or place == 3
+        assert len(seen) == 1

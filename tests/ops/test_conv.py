@@ -244,7 +244,7 @@ def test_only_bfloat16_is_taken(monkeypatch, own) -> None:
     if own and conv_units() == "none":
         pytest.skip("no units")
     if not own:
-        monkeypatch.setattr(conv, "_is_compiled", lambda input: False)
+        monkeypatch.setattr(conv, "is_compiled", lambda input: False)
     with pytest.raises(RuntimeError, match=r"conv2d_bf16: input must be bfloat16"):
         conv2d_bf16(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1))
 

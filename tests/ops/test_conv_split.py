@@ -290,7 +290,7 @@ def test_compiled_in_one_graph() -> None:
 
 
 def test_the_reference_is_float32s_own(monkeypatch) -> None:
-    monkeypatch.setattr(conv, "_is_compiled", lambda input: False)
+    monkeypatch.setattr(conv, "is_compiled", lambda input: False)
     x, w, b = torch.randn(2, 3, 6, 6), torch.randn(5, 3, 3, 3), torch.randn(5)
     found = conv2d_split(x, w, b, 2, 1)
     assert torch.equal(found, F.conv2d(x, w, b, 2, 1))
