@@ -47,8 +47,8 @@ inline int64_t chunk_rows(int64_t channels) {
 constexpr int64_t kShiftRows = 8;
 
 // Of one channel in a chunk of `count` rows: sums of the differences from `shift`. That is no
-// further from the chunk's mean than sqrt(count / 8) deviations (or sqrt(8), if it is one of fewer
-// rows), so that the variance loses little.
+// further from the chunk's mean than sqrt(count / 8) deviations (or sqrt(count),
+// if it is one row alone), so that the variance loses little.
 struct ChunkSums {
   double count;
   double shift;

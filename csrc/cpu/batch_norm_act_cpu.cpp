@@ -75,6 +75,14 @@ Rows<Scalar> rows_of(const RowKernels<Scalar>&, const Layout& layout, int64_t ch
   return rows;
 }
 
+void check_norm(const char* op, const Tensor& input, const Tensor& moments,
+                const std::optional<Tensor>& weight, const std::optional<Tensor>& bias) {
+  check_rows(op, "input", input);
+  check_pairs(op, "moments", moments, input.size(1));
+  check_channels(op, "weight", weight, input.size(1));
+  check_channels(op, "bias", bias, input.size(1));
+}
+
 void check_units(const char* op, int64_t units) {
   STD_TORCH_CHECK(units == 0 || units == 1, op, ": units must be 0 or 1, got ", units);
 }
@@ -93,7 +101,7 @@ Tensor batch_norm_moments_cpu(const Tensor& input, int64_t units) {
       kernels.moments(rows_of(kernels, layout, i, input, nullptr, nullptr), planes(i));
     });
   });
-  std::vector<ChunkPlanes> chunks;
+  std::vector<ChunkPlanes<float>> chunks;
   for (int64_t i = 0; i < layout.chunks(); ++i) {
     const float* chunk = planes(i);
     chunks.push_back({chunk, chunk + channels, chunk + 2 * channels, 0, channels, layout.count(i)});

@@ -8,6 +8,8 @@
 
 namespace pokegan {
 
+constexpr int64_t kPaddedChannels = 32;
+
 class Coefficients {
  public:
   Coefficients(const Tensor& moments, const std::optional<Tensor>& weight,
@@ -31,7 +33,7 @@ class Coefficients {
 
   double inverse_deviation_of(int64_t c) const { return deviation_[static_cast<size_t>(c)]; }
 
-  // Zeros behind the last channel, up to a multiple of 32.
+  // Zeros behind the last channel, up to a multiple of kPaddedChannels.
   Channels channels() const { return {mean_.data(), scale_.data(), bias_.data(), slope_}; }
 
   // The gradients by weight and bias, of the sums of g (x - mean) and those of g: [2, C].
@@ -47,8 +49,8 @@ class Coefficients {
 
  private:
   std::vector<float> padded() const {
-    constexpr int64_t kLanes = 32;
-    return std::vector<float>(static_cast<size_t>((count_ + kLanes - 1) / kLanes * kLanes), 0.0F);
+    const int64_t blocks = (count_ + kPaddedChannels - 1) / kPaddedChannels;
+    return std::vector<float>(static_cast<size_t>(blocks * kPaddedChannels), 0.0F);
   }
 
   int64_t count_;
@@ -58,13 +60,5 @@ class Coefficients {
   std::vector<float> scale_;
   std::vector<float> bias_;
 };
-
-inline void check_norm(const char* op, const Tensor& input, const Tensor& moments,
-                       const std::optional<Tensor>& weight, const std::optional<Tensor>& bias) {
-  check_rows(op, "input", input);
-  check_pairs(op, "moments", moments, input.size(1));
-  check_channels(op, "weight", weight, input.size(1));
-  check_channels(op, "bias", bias, input.size(1));
-}
 
 }  // namespace pokegan

@@ -41,10 +41,6 @@ POKEGAN_AVX512_INLINE __m512i load_values(const float* values, __mmask32 mask) {
   return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
-inline uint32_t mask_of(int64_t count) {
-  return count >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << count) - 1;
-}
-
 // Writes 32 sums, where `mask` says.
 POKEGAN_AVX512_INLINE void store_values(float* out, uint32_t mask, __m512 low, __m512 high) {
   _mm512_mask_storeu_ps(out, static_cast<__mmask16>(mask), low);

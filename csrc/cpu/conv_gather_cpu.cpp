@@ -205,7 +205,7 @@ void run_gather(const Gather& gather, Units units) {
   const Kernels& kernels = kernels_of(units);
   const Plan plan = plan_of(gather);
   const int64_t panels = blocks_of(gather.channels);
-  if (gather.written != nullptr) {
+  if (gather.written != nullptr && gather.source.parts == 1) {
     gather.written->begin(plan.image_jobs * plan.column_jobs * gather.rows.size(), gather.channels,
                           gather.out);
   }

@@ -240,7 +240,7 @@ void run_patch_convolution(const PatchConvolution& convolution, Units units) {
   const Step start{0, 0};
   const Run run{&start, 1, layout.blocks(), block_bytes, block_bytes};
   const int64_t jobs = ceil_div(pixels, kJobBlocks * kBlockSide);
-  if (convolution.written != nullptr) {
+  if (convolution.written != nullptr && convolution.parts == 1) {
     convolution.written->begin(jobs, shape.outputs, convolution.out);
   }
   share_products(kernels, jobs, [&](int64_t job) {

@@ -1,6 +1,9 @@
 // Convolutions that sum, while they write, what a batch norm would read their result again for: the
 // moments of its input, or the gradients by its weight and bias. Where a kernel cannot, it is read.
+#include <algorithm>
+#include <optional>
 #include <tuple>
+#include <vector>
 
 #include "batch_norm_coefficients.h"
 #include "conv_cpu.h"
@@ -9,20 +12,20 @@
 namespace pokegan {
 namespace {
 
+static_assert(kPaddedChannels % kBlockSide == 0, "panels are whole");
+
 using MapsAndSums = std::tuple<Tensor, Tensor>;
 
-MapsAndSums with_moments(const Tensor& maps, const WrittenSums& written) {
+MapsAndSums with_moments(const char* op, const Tensor& maps, const WrittenSums& written) {
+  STD_TORCH_CHECK(maps.numel() > 0, op, ": input must not be empty");
   if (written.sums.empty()) return {maps, batch_norm_moments_cpu(maps, 0)};
   const int64_t channels = maps.size(1);
-  std::vector<ChunkPlanes> chunks;
-  int64_t first = 0;
-  for (const ChannelSums& sums : written.sums) {
-    const int64_t count = std::min<int64_t>(kBlockSide, channels - first);
-    if (sums.count > 0) {
-      chunks.push_back({sums.shift, sums.first, sums.second, first, count, sums.count});
-    }
-    first = first + kBlockSide < channels ? first + kBlockSide : 0;
-  }
+  std::vector<ChunkPlanes<double>> chunks;
+  written.for_each([&](const ChannelSums& sums, int64_t first) {
+    if (sums.count == 0) return;
+    const int64_t count = std::min(kBlockSide, channels - first);
+    chunks.push_back({sums.shift, sums.first, sums.second, first, count, sums.count});
+  });
   return {maps, moments_of(maps, channels, maps.numel() / channels, chunks)};
 }
 
@@ -30,9 +33,10 @@ MapsAndSums conv2d_moments_bf16_cpu(const Tensor& input, const Tensor& weight,
                                     std::optional<Tensor> bias, int64_t stride, int64_t padding,
                                     int64_t units) {
   WrittenSums written;
-  const Tensor maps = convolution("conv2d_moments_bf16", input, weight, bias, stride, padding, 1,
-                                  units, false, &written);
-  return with_moments(maps, written);
+  const char* op = "conv2d_moments_bf16";
+  const Tensor maps =
+      convolution(op, input, weight, bias, stride, padding, 1, units, false, &written);
+  return with_moments(op, maps, written);
 }
 
 MapsAndSums conv_transpose2d_moments_bf16_cpu(const Tensor& input, const Tensor& weight,
@@ -40,10 +44,10 @@ MapsAndSums conv_transpose2d_moments_bf16_cpu(const Tensor& input, const Tensor&
                                               int64_t padding, std::vector<int64_t> output_padding,
                                               int64_t units) {
   WrittenSums written;
-  const Tensor maps =
-      transposed_convolution("conv_transpose2d_moments_bf16", input, weight, bias, stride, padding,
-                             output_padding, 1, units, false, &written);
-  return with_moments(maps, written);
+  const char* op = "conv_transpose2d_moments_bf16";
+  const Tensor maps = transposed_convolution(op, input, weight, bias, stride, padding,
+                                             output_padding, 1, units, false, &written);
+  return with_moments(op, maps, written);
 }
 
 // A batch norm and the activation behind it, whose gradient a convolution makes.
@@ -59,8 +63,11 @@ struct Norm {
   // Calls `convolve` with what is to be summed, and returns the sums, too.
   template <typename Convolve>
   MapsAndSums sums_of(const Convolve& convolve) const {
-    check_norm(op, maps, moments, weight, bias);
     check_maps(op, "maps", maps, 1);
+    STD_TORCH_CHECK(maps.numel() > 0, op, ": maps must not be empty");
+    check_pairs(op, "moments", moments, maps.size(1));
+    check_channels(op, "norm_weight", weight, maps.size(1));
+    check_channels(op, "norm_bias", bias, maps.size(1));
     const Coefficients coefficients(moments, weight, bias, eps, slope);
     const Channels by = coefficients.channels();
     WrittenSums written;
@@ -80,15 +87,13 @@ struct Norm {
     }
     const int64_t channels = maps.size(1);
     std::vector<double> totals(static_cast<size_t>(2 * channels), 0.0);
-    int64_t first = 0;
-    for (const ChannelSums& sums : written.sums) {
+    written.for_each([&](const ChannelSums& sums, int64_t first) {
       double* place = totals.data() + first;
-      for (int64_t c = 0; c < std::min<int64_t>(kBlockSide, channels - first); ++c) {
+      for (int64_t c = 0; c < std::min(kBlockSide, channels - first); ++c) {
         place[c] += sums.first[c];
         place[c + channels] += sums.second[c];
       }
-      first = first + kBlockSide < channels ? first + kBlockSide : 0;
-    }
+    });
     return {gradient, coefficients.sums_of(maps, totals)};
   }
 };

@@ -39,6 +39,11 @@ inline void ask_ahead(const void* values, size_t bytes) {
 
 #endif
 
+// The lowest `count` of 32 bits.
+inline uint32_t mask_of(int64_t count) {
+  return count >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << count) - 1;
+}
+
 enum class Units : int64_t { kNone = 0, kAvx512 = 1, kAmx = 2 };
 
 // The widest units that this processor has and the system lets a process use.
@@ -76,8 +81,8 @@ using Product = void (*)(const Run& run, const char* left, const char* right, fl
 // activation, of g (x - mean) and of g.
 struct ChannelSums {
   alignas(64) float shift[32];
-  alignas(64) float first[32];
-  alignas(64) float second[32];
+  alignas(64) double first[32];
+  alignas(64) double second[32];
   int64_t count;
 };
 
@@ -97,13 +102,13 @@ struct Unwritten {
   const float* sums;
   const float* bias;  // of 32 channels; or nullptr
   uint16_t* const* pixels;
-  int64_t channel;    // of a pixel, that the sums begin with
+  int64_t offset;     // from there, of the first channel that is written
   int64_t count = 0;  // of pixels
   int64_t channels;
   ChannelSums* summed = nullptr;  // that the pixels are added to; or nullptr
   uint32_t counted = 0;           // which of the pixels are: a bit each
   const NormBefore* norm = nullptr;
-  int64_t first = 0;  // of the maps' channels
+  int64_t channel = 0;  // of the norm, that it is
 };
 
 // A product of one part, nothing added, while what was multiplied before is written.

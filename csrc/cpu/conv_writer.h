@@ -36,7 +36,8 @@ class NoSums {
   POKEGAN_AVX512_INLINE void keep() const {}
 };
 
-// What two sums over the pixels of a product have in common: they stand in registers, until `keep`.
+// What two sums over the pixels of a product have in common: they stand in registers, in float,
+// until `keep` adds them to the share's.
 class PairOfSums {
  protected:
   POKEGAN_AVX512_INLINE explicit PairOfSums(const Unwritten& sums) : sums_(sums) {
@@ -48,14 +49,20 @@ class PairOfSums {
   __m512 first_[2];
   __m512 second_[2];
 
+ private:
+  POKEGAN_AVX512_INLINE static void add_wide(__m512 values, double* out) {
+    const __m256 low = _mm512_castps512_ps256(values);
+    const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(values), 1));
+    _mm512_store_pd(out, _mm512_add_pd(_mm512_load_pd(out), _mm512_cvtps_pd(low)));
+    _mm512_store_pd(out + 8, _mm512_add_pd(_mm512_load_pd(out + 8), _mm512_cvtps_pd(high)));
+  }
+
  public:
   POKEGAN_AVX512_INLINE void keep() const {
     ChannelSums& summed = *sums_.summed;
     for (int half = 0; half < 2; ++half) {
-      float* first = summed.first + 16 * half;
-      float* second = summed.second + 16 * half;
-      _mm512_store_ps(first, _mm512_add_ps(_mm512_load_ps(first), first_[half]));
-      _mm512_store_ps(second, _mm512_add_ps(_mm512_load_ps(second), second_[half]));
+      add_wide(first_[half], summed.first + 16 * half);
+      add_wide(second_[half], summed.second + 16 * half);
     }
     summed.count += __builtin_popcount(sums_.counted);
   }
@@ -107,12 +114,12 @@ class GradientSums : public PairOfSums {
  public:
   POKEGAN_AVX512_INLINE explicit GradientSums(const Unwritten& sums)
       : PairOfSums(sums),
-        mask_(sums.channels >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << sums.channels) - 1),
+        mask_(mask_of(sums.channels)),
         leaky_(sums.norm->slope != 0.0F ? 0xFFFFU : 0),
         slope_(_mm512_set1_ps(sums.norm->slope)) {
     const NormBefore& norm = *sums.norm;
     for (int half = 0; half < 2; ++half) {
-      const int64_t channel = sums.first + 16 * half;
+      const int64_t channel = sums.channel + 16 * half;
       mean_[half] = _mm512_loadu_ps(norm.mean + channel);
       scale_[half] = _mm512_loadu_ps(norm.scale + channel);
       bias_[half] = _mm512_loadu_ps(norm.bias + channel);
@@ -121,7 +128,7 @@ class GradientSums : public PairOfSums {
 
   POKEGAN_AVX512_INLINE void add(int64_t i, __m512i pixel) {
     if (!counts(i)) return;
-    const uint16_t* place = sums_.norm->x + (sums_.pixels[i] + sums_.channel - sums_.norm->out);
+    const uint16_t* place = sums_.norm->x + (sums_.pixels[i] + sums_.offset - sums_.norm->out);
     const __m512i x = _mm512_maskz_loadu_epi16(mask_, place);
     const __m512 zero = _mm512_setzero_ps();
 #pragma GCC unroll 2
@@ -152,7 +159,7 @@ class Writer {
  public:
   POKEGAN_AVX512_INLINE explicit Writer(const Unwritten& sums)
       : unwritten_(sums),
-        mask_(sums.channels >= 32 ? 0xFFFFFFFFU : (uint32_t{1} << sums.channels) - 1),
+        mask_(mask_of(sums.channels)),
         low_bias_(bias_of(sums, 0)),
         high_bias_(bias_of(sums, 16)),
         sums_(sums) {}
@@ -161,7 +168,7 @@ class Writer {
   POKEGAN_AVX512_INLINE void write(int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const __m512i pixel = pixel_of(unwritten_, i, low_bias_, high_bias_);
-      _mm512_mask_storeu_epi16(unwritten_.pixels[i] + unwritten_.channel, mask_, pixel);
+      _mm512_mask_storeu_epi16(unwritten_.pixels[i] + unwritten_.offset, mask_, pixel);
       sums_.add(i, pixel);
     }
   }

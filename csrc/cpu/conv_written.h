@@ -22,6 +22,14 @@ struct WrittenSums {
     if (norm.has_value()) norm->out = static_cast<const uint16_t*>(out);
     sums.assign(static_cast<size_t>(shares * panels), ChannelSums{});
   }
+
+  // Calls `run` with each share's sums, and the first of their channels.
+  template <typename Run>
+  void for_each(const Run& run) const {
+    for (size_t i = 0; i < sums.size(); ++i) {
+      run(sums[i], static_cast<int64_t>(i) % panels * kBlockSide);
+    }
+  }
 };
 
 // Lets `pixels` be added to a share when they are written, and asks for the memory of what they are
@@ -32,12 +40,12 @@ inline void add_to(WrittenSums* written, int64_t share, int64_t panel, uint32_t 
   pixels.summed = written->sums.data() + share * written->panels + panel;
   pixels.counted = counted;
   pixels.norm = written->norm.has_value() ? &*written->norm : nullptr;
-  pixels.first = panel * kBlockSide;
+  pixels.channel = panel * kBlockSide;
 #ifdef POKEGAN_HAS_CONV
   if (pixels.norm == nullptr) return;
   for (int64_t i = 0; i < pixels.count; ++i) {
     if ((counted >> i & 1U) == 0) continue;
-    const auto place = pixels.pixels[i] + pixels.channel - pixels.norm->out;
+    const auto place = pixels.pixels[i] + pixels.offset - pixels.norm->out;
     _mm_prefetch(reinterpret_cast<const char*>(pixels.norm->x + place), _MM_HINT_T0);
   }
 #endif

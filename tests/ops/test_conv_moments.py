@@ -72,9 +72,10 @@ def test_of_a_transposed_convolution(case, more) -> None:
     [
         (33, 70, 48, 8, 4, 2),  # blocks of images, the last of one; channels that fill no block
         (16, 32, 5, 7, 3, 1),
-        (2, 40, 33, 70, 5, 1),  # rows that are cut into columns
-        (5, 3, 32, 24, 4, 2),  # pictures, which are read again
-        (3, 64, 2, 24, 3, 1),  # to pictures
+        (2, 256, 320, 20, 3, 1),  # more weights than bands take: rows that are cut into columns
+        (2, 40, 33, 70, 5, 1),  # bands of rows and what lies between them
+        (5, 3, 32, 24, 4, 2),  # pictures
+        (3, 64, 2, 24, 3, 1),  # to pictures, which are read again
         (40, 100, 64, 1, 1, 1),
     ],
 )
@@ -104,15 +105,32 @@ def test_values_far_from_zero_cancel_nothing(units, size) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("units", UNITS)
+def test_a_mark_in_the_corner_costs_little(units) -> None:
+    """What is subtracted is a mean of the first pixels, which need not be like the others."""
+    random = torch.Generator().manual_seed(7)
+    x = drawn(random, 64, 32, 64, 64) / 8
+    x[:, :, 0, :8] = 100
+    w = torch.eye(32).view(32, 32, 1, 1)
+    out, moments = conv_transpose2d_moments_bf16(x, w, None, 1, 0, (0, 0), units)
+    assert torch.equal(out, x)
+    mean, variance = batch_norm_moments_reference(out.double())
+    torch.testing.assert_close(moments[0].double(), mean, rtol=1e-4, atol=0)
+    torch.testing.assert_close(moments[1].double(), variance, rtol=1e-4, atol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("units", UNITS)
 def test_the_same_bits_for_any_count_of_threads(units) -> None:
     random = torch.Generator().manual_seed(3)
     x, y = drawn(random, 40, 64, 26, 26), drawn(random, 70, 96, 8, 8)
     w, v = drawn(random, 48, 64, 4, 4), drawn(random, 96, 33, 4, 4)
+    cut, many = drawn(random, 34, 256, 3, 20), drawn(random, 320, 256, 3, 3)
 
     def everything():
         wide = conv_transpose2d_moments_bf16(x, w.transpose(0, 1), None, 2, 1, (0, 0), units)
         small = conv_transpose2d_moments_bf16(y, v, None, 2, 1, (0, 0), units)
-        return *conv2d_moments_bf16(x, w, None, 2, 1, units), *wide, *small
+        columns = conv2d_moments_bf16(cut, many, None, 1, 1, units)
+        return *conv2d_moments_bf16(x, w, None, 2, 1, units), *wide, *small, *columns
 
     first, *others = with_threads(everything, (1, 2, 3, 16))
     for other in others:
@@ -172,3 +190,5 @@ def test_wrong_arguments_are_named() -> None:
     x, w = torch.zeros(1, 3, 4, 4, dtype=torch.bfloat16), torch.zeros(5, 4, 4, 4)
     with pytest.raises(RuntimeError, match="conv2d_moments_bf16: input has 3 channels"):
         conv2d_moments_bf16(x, w, None, 2, 1)
+    with pytest.raises(RuntimeError, match="conv2d_moments_bf16: input must not be empty"):
+        conv2d_moments_bf16(x[:0], w[:, :3], None, 2, 1)

@@ -80,7 +80,8 @@ def test_of_wide_maps(case, transposed, slope, affine) -> None:
     [
         (33, 70, 48, 8, 4, 2),  # blocks of images, the last of one; channels that fill no block
         (16, 32, 5, 7, 3, 1),
-        (2, 40, 33, 70, 5, 1),  # rows that are cut into columns
+        (2, 256, 320, 20, 3, 1),  # more weights than bands take: rows that are cut into columns
+        (2, 40, 33, 70, 5, 1),  # bands of rows and what lies between them
         (5, 3, 40, 24, 4, 2),  # pictures
         (3, 64, 2, 24, 3, 1),  # to pictures, which are read again
         (40, 100, 64, 1, 1, 1),
@@ -175,5 +176,7 @@ def test_wrong_arguments_are_named() -> None:
         conv2d_norm_sums_bf16(x, w, 2, 1, maps.float(), *rest)
     with pytest.raises(RuntimeError, match=r"moments must be contiguous float32 of the shape"):
         conv2d_norm_sums_bf16(x, w, 2, 1, maps, batch_norm_moments(x), *rest[1:])
+    with pytest.raises(RuntimeError, match="norm_bias must be contiguous float32"):
+        conv2d_norm_sums_bf16(x, w, 2, 1, maps, *rest[:2], rest[2][:1], *rest[3:])
     with pytest.raises(RuntimeError, match="stride must be at least 1"):
         conv2d_norm_sums_bf16(x, w, 0, 1, maps, *rest)
