@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pokegan.networks.convolution import Conv2d, ConvTranspose2d, is_called_alone, layer_of
+from pokegan.networks.convolution import Conv2d, ConvTranspose2d, has_hooks, layer_of
 from pokegan.networks.norm_functions import Fused, Normalise, NormConvolution, NormSettings
 from pokegan.ops import second_order
 from pokegan.ops.activation import activate_, can_activate
@@ -69,7 +69,7 @@ class _SharedBatchNorm(_BatchNorm):
         slope = _slope(activation)
         if slope is None or not self.training or second_order.inside():
             return None
-        if not is_called_alone(self) or not can_fuse(input, self.weight, self.bias):
+        if has_hooks(self) or not can_fuse(input, self.weight, self.bias):
             return None
         layer = layer_of(convolution, input)
         if layer is None:
@@ -114,14 +114,16 @@ class Sequential(nn.Sequential):
             if isinstance(module, _SharedBatchNorm):
                 activation = behind if _slope(behind) not in (None, 1.0) else None
                 place += 1 if activation is None else 2
-                after, summed = modules[place], _sums(modules[place + 1])
+                after, summed = modules[place], _takes_moments(modules[place + 1])
                 both = module.with_convolution(input, activation, moments, after, summed)
-                if both is None:
-                    input, moments = module(input, activation, moments), None
-                else:
+                if both is not None:
                     input, moments = both
                     place += 1
-            elif isinstance(module, _CONVOLUTIONS) and _sums(behind):
+                elif activation is None and moments is None:
+                    input = module(input)
+                else:
+                    input, moments = module(input, activation, moments), None
+            elif isinstance(module, _CONVOLUTIONS) and _takes_moments(behind):
                 input, moments = module.with_moments(input)
                 place += 1
             elif isinstance(module, _ACTIVATIONS) and module.training:
@@ -162,9 +164,9 @@ _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 _CONVOLUTIONS = (Conv2d, ConvTranspose2d)
 
 
-def _sums(module: nn.Module | None) -> bool:
-    """Whether it asks for the moments of its input."""
-    return isinstance(module, _SharedBatchNorm) and module.training
+def _takes_moments(module: nn.Module | None) -> bool:
+    """Whether it normalises by the moments of what it is given, which nobody changes before."""
+    return isinstance(module, _SharedBatchNorm) and module.training and not has_hooks(module)
 
 
 def _activated(values: Tensor, activation: nn.ReLU | nn.LeakyReLU) -> Tensor:

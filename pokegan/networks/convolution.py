@@ -4,11 +4,15 @@ Parameters, state dicts and results are those of `torch.nn`; only who computes t
 """
 
 from torch import Tensor, nn
+from torch.nn.modules import module
+from torch.nn.utils.parametrize import is_parametrized
 
 from pokegan.ops import conv2d, conv2d_moments, conv_transpose2d, conv_transpose2d_moments
 from pokegan.ops.activation import tanh
 from pokegan.ops.conv_choice import direct_layer
 from pokegan.ops.conv_layer import ConvLayer
+
+_HOOKS = ("backward", "backward_pre", "forward", "forward_pre")
 
 
 class Conv2d(nn.Conv2d):
@@ -22,7 +26,7 @@ class Conv2d(nn.Conv2d):
 
     def with_moments(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what `forward` does; and its means and variances, [2, O], where they are free."""
-        if not _is_plain(self) or not is_called_alone(self):
+        if not _is_plain(self) or has_hooks(self):
             return self(input), None
         numbers = self.stride[0], int(self.padding[0])
         return conv2d_moments(input, self.weight, self.bias, *numbers)
@@ -42,7 +46,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def with_moments(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what `forward` does; and its means and variances, [2, C], where they are free."""
-        if not _is_plain(self) or not is_called_alone(self):
+        if not _is_plain(self) or has_hooks(self):
             return self(input), None
         down, right = self.output_padding
         numbers = self.stride[0], int(self.padding[0]), (down, right)
@@ -57,21 +61,22 @@ class Tanh(nn.Tanh):
         return tanh(input)
 
 
-def layer_of(module: nn.Module | None, input: Tensor) -> ConvLayer | None:
+def layer_of(layer: nn.Module | None, input: Tensor) -> ConvLayer | None:
     """Return how our operators convolve `input` with it; None for PyTorch, and other modules."""
-    if not isinstance(module, Conv2d | ConvTranspose2d):
+    if not isinstance(layer, Conv2d | ConvTranspose2d) or not _is_plain(layer):
         return None
-    if not _is_plain(module) or not is_called_alone(module):
+    if has_hooks(layer) or is_parametrized(layer):  # whose weight may be looked at once a call
         return None
-    transposed = isinstance(module, ConvTranspose2d)
-    down, right = module.output_padding if transposed else (0, 0)
-    numbers = module.stride[0], int(module.padding[0]), (down, right)
-    return direct_layer(transposed, input, module.weight, *numbers)
+    transposed = isinstance(layer, ConvTranspose2d)
+    down, right = layer.output_padding if transposed else (0, 0)
+    numbers = layer.stride[0], int(layer.padding[0]), (down, right)
+    return direct_layer(transposed, input, layer.weight, *numbers)
 
 
-def is_called_alone(layer: nn.Module) -> bool:
-    """Whether nobody asked to see its calls."""
-    return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether somebody asked to see its calls, as `torch.nn.Module` looks before it calls."""
+    own = (getattr(layer, f"_{name}_hooks") for name in _HOOKS)
+    return any(own) or any(getattr(module, f"_global_{name}_hooks") for name in _HOOKS)
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:

@@ -50,7 +50,8 @@ class NormSettings(NamedTuple):
 class Fused(torch.autograd.Function):
     """Norm and activation by our kernels, with the same talk between ranks as `Normalise`.
 
-    Only the input is kept, of which the activation's slopes are computed again.
+    Only the input is kept, of which the activation's slopes are computed again. Where the input
+    needs no gradient, ranks have nothing to say backwards.
     """
 
     @staticmethod
@@ -61,9 +62,14 @@ class Fused(torch.autograd.Function):
         bias: Tensor | None,
         moments: Tensor | None,
         by: NormSettings,
+        shared: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return act(norm(input)) and the moments; `moments` are the input's, where known."""
-        moments = by.together(batch_norm_moments(input) if moments is None else moments)
+        """Return act(norm(input)) and the moments.
+
+        `moments` are the input's, where known; or those of all ranks, if they are `shared`.
+        """
+        own = batch_norm_moments(input) if moments is None else moments
+        moments = own if shared else by.together(own)
         ctx.save_for_backward(input, weight, bias, moments)
         ctx.by = by
         ctx.mark_non_differentiable(moments)
@@ -76,7 +82,7 @@ class Fused(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Return the gradients of input, weight and bias."""
         if gradient is None:
-            return (None,) * 5
+            return (None,) * 6
         input, weight, bias, moments = ctx.saved_tensors
         by: NormSettings = ctx.by
         grads: tuple[Tensor | None, ...]
@@ -88,13 +94,15 @@ class Fused(torch.autograd.Function):
             sums = batch_norm_act_sums(gradient, input, *numbers, by.eps, by.slope)
             needed = ctx.needs_input_grad[0]
             grads = by.backward(gradient, input, numbers, sums) if needed else None, *sums.unbind()
-        return *_due(grads, ctx.needs_input_grad), None, None
+        return *_due(grads, ctx.needs_input_grad), None, None, None
 
 
 class NormConvolution(torch.autograd.Function):
     """`Fused`, and the convolution behind it, whose gradient's sums are made where it is written.
 
-    What is between them is kept for the gradient by the convolution's weight.
+    What is between them is kept for the gradient by the convolution's weight. Ranks say to each
+    other what they say with two functions; but who asks autograd for the gradient by the kernel
+    alone, while the norm needs one, too, has them say what two functions would leave out.
     """
 
     @staticmethod
@@ -136,7 +144,8 @@ class NormConvolution(torch.autograd.Function):
         norm: tuple[Tensor | None, ...] = (None,) * 3
         to_kernel = to_bias = None
         if torch.is_grad_enabled():  # to be differentiated again
-            between = Fused.apply(input, weight, bias, None, by)[0]
+            if needed[3]:
+                between = Fused.apply(input, weight, bias, moments, by, True)[0]
             if any(needed[:3]):
                 to_between = layer.by_input(gradient, kernel, between)
                 norm = _differentiable(to_between, input, weight, bias, by.eps, by.slope, by.peers)

@@ -9,7 +9,7 @@ that a run that is continued uses what it has used before. `POKEGAN_CONV` steers
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,14 +55,14 @@ class Choice(NamedTuple):
 
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """`F.conv2d`, by our operator where that is faster; shapes and autocast as there."""
-    return _conv2d(input, weight, bias, stride, padding, False)[0]
+    return _convolve(False, input, weight, bias, stride, padding)[0]
 
 
 def conv2d_moments(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
 ) -> tuple[Tensor, Tensor | None]:
     """`conv2d`, and means and variances of its result, [2, O], where they are free."""
-    return _conv2d(input, weight, bias, stride, padding, True)
+    return _convolve(False, input, weight, bias, stride, padding, summed=True)
 
 
 def conv_transpose2d(
@@ -74,7 +74,7 @@ def conv_transpose2d(
     output_padding: tuple[int, int],
 ) -> Tensor:
     """`F.conv_transpose2d`, by our operator where that is faster; shapes and autocast as there."""
-    return _conv_transpose2d(input, weight, bias, (stride, padding, output_padding), False)[0]
+    return _convolve(True, input, weight, bias, stride, padding, output_padding)[0]
 
 
 def conv_transpose2d_moments(
@@ -86,7 +86,7 @@ def conv_transpose2d_moments(
     output_padding: tuple[int, int],
 ) -> tuple[Tensor, Tensor | None]:
     """`conv_transpose2d`, and means and variances of its result, [2, C], where they are free."""
-    return _conv_transpose2d(input, weight, bias, (stride, padding, output_padding), True)
+    return _convolve(True, input, weight, bias, stride, padding, output_padding, summed=True)
 
 
 def direct_layer(
@@ -111,39 +111,44 @@ def direct_layer(
     return ConvLayer(transposed, Settings(stride, padding, (0,), Winograd()), output_padding)
 
 
-def _conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, summed: bool
-) -> tuple[Tensor, Tensor | None]:
-    if _can_be_own(input, weight):
-        choice = choose(_case(False, input, weight, stride, padding))
-        if choice.own and _is_split(input):
-            return conv2d_split(input, weight, bias, stride, padding), None
-        if choice.own:
-            narrow, by = input.to(torch.bfloat16), choice.winograd
-            if summed and not any(by) and not torch.compiler.is_compiling():
-                return conv2d_moments_bf16(narrow, weight, bias, stride, padding)
-            return conv2d_bf16(narrow, weight, bias, stride, padding, winograd=by), None
-    return F.conv2d(input, weight, bias, stride, padding), None
+class _Operators(NamedTuple):
+    stock: Any
+    split: Any
+    bf16: Any
+    moments: Any
 
 
-def _conv_transpose2d(
+_CONV = _Operators(F.conv2d, conv2d_split, conv2d_bf16, conv2d_moments_bf16)
+_TRANSPOSE = _Operators(
+    F.conv_transpose2d, conv_transpose2d_split, conv_transpose2d_bf16, conv_transpose2d_moments_bf16
+)
+
+
+def _convolve(
+    transposed: bool,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    numbers: tuple[int, int, tuple[int, int]],
-    summed: bool,
+    stride: int,
+    padding: int,
+    *more: tuple[int, int],
+    summed: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    stride, _, output_padding = numbers
-    if _can_be_own(input, weight) and max(output_padding) < stride:
-        choice = choose(_case(True, input, weight, *numbers))
-        if choice.own and _is_split(input):
-            return conv_transpose2d_split(input, weight, bias, *numbers), None
-        if choice.own:
-            narrow, by = input.to(torch.bfloat16), choice.winograd
-            if summed and not any(by) and not torch.compiler.is_compiling():
-                return conv_transpose2d_moments_bf16(narrow, weight, bias, *numbers)
-            return conv_transpose2d_bf16(narrow, weight, bias, *numbers, winograd=by), None
-    return F.conv_transpose2d(input, weight, bias, *numbers), None
+    """Return the result, and if `summed` its moments where they are free; `more` pads it."""
+    operators = _TRANSPOSE if transposed else _CONV
+    given = (weight, bias, stride, padding, *more)
+    if not _can_be_own(input, weight) or max(sum(more, ()), default=0) >= stride:
+        return operators.stock(input, *given), None
+    choice = choose(_case(transposed, input, weight, stride, padding, *more))
+    if not choice.own:
+        return operators.stock(input, *given), None
+    if _is_split(input):
+        return operators.split(input, *given), None
+    narrow = input.to(torch.bfloat16)
+    if summed and not any(choice.winograd) and not torch.compiler.is_compiling():
+        out, moments = operators.moments(narrow, *given)
+        return out, moments
+    return operators.bf16(narrow, *given, winograd=choice.winograd), None
 
 
 class split_products:  # noqa: N801  (a context manager, named as torch names its own)

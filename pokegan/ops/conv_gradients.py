@@ -43,7 +43,7 @@ class Family(NamedTuple):
     has_winograd: bool
 
     def operator(self, operation: str) -> Any:
-        """Return `conv2d`, `conv_transpose2d` or `conv2d_weight` of this family."""
+        """Return the operator of this family: `conv2d_weight`, `conv2d_moments`, ..."""
         return getattr(_ops, f"{operation}_{self.name}")
 
     def flag(self, winograd: bool) -> tuple[bool, ...]:

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from pokegan.ops.conv import BF16
 from pokegan.ops.conv_gradients import Settings, channels_last
-
-_ops = torch.ops.pokegan
+from pokegan.ops.conv_summed import conv2d_norm_sums_bf16, conv_transpose2d_norm_sums_bf16
 
 
 class ConvLayer(NamedTuple):
@@ -50,17 +49,13 @@ class ConvLayer(NamedTuple):
 
         `norm` are moments, weight, bias, eps and slope.
         """
-        weight = channels_last(weight)
-        stride, padding = self.settings.stride, self.settings.padding
-        out: tuple[Tensor, Tensor]
-        with torch._C._AutoDispatchBelowAutograd():
-            if self.transposed:
-                out = _ops.conv2d_norm_sums_bf16(gradient, weight, stride, padding, maps, *norm)
-            else:
-                more = self.settings.output_padding(gradient, weight, maps)
-                numbers = (stride, padding, more, maps, *norm)
-                out = _ops.conv_transpose2d_norm_sums_bf16(gradient, weight, *numbers)
-        return out
+        numbers = self.settings.stride, self.settings.padding
+        if self.transposed:
+            return conv2d_norm_sums_bf16(gradient, weight, *numbers, maps, *norm)
+        down, right = self.settings.output_padding(gradient, weight, maps)
+        return conv_transpose2d_norm_sums_bf16(
+            gradient, weight, *numbers, (down, right), maps, *norm
+        )
 
     def by_weight(self, input: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
         """Return the gradient by the weight; differentiable."""

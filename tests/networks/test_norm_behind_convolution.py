@@ -230,12 +230,16 @@ def test_second_derivatives(monkeypatch) -> None:
 
 
 @needs_units
-def test_ranks_share_sums_and_moments() -> None:
-    """Two ranks make of their halves what one makes of all."""
+@pytest.mark.parametrize("alike", [True, False])
+def test_ranks_share_sums_and_moments(alike) -> None:
+    """Two ranks make of their halves what one makes of all, also where only one fuses layers."""
     whole = gradients(chain(), maps())
     parts = maps().chunk(2)
     slopes = torch.randn(18, 40, 8, 8, generator=torch.Generator().manual_seed(2)).chunk(2)
     networks = [chain() for _ in parts]
+    if not alike:
+        for layer in networks[1]:
+            layer.register_forward_hook(lambda *_: None)
 
     def work(seat: Seat) -> Tensor:
         layers = networks[seat.rank]
@@ -256,10 +260,117 @@ def test_ranks_share_sums_and_moments() -> None:
         torch.testing.assert_close(buffer, whole[name], rtol=1e-4, atol=1e-5)
 
 
+class Talk:
+    """`Peers` of one rank who note what they exchange."""
+
+    count, rank = 1, 0
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, torch.Size]] = []
+
+    def gather(self, values: Tensor) -> Tensor:
+        self.said.append(("gather", values.shape))
+        return values[None]
+
+    def sum(self, values: Tensor) -> Tensor:
+        self.said.append(("sum", values.shape))
+        return values.clone()
+
+
 @needs_units
-def test_who_looks_at_a_layer_sees_its_call_between_others() -> None:
-    for place in (1, 3):
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_ranks_say_the_same_however_their_layers_are_computed(monkeypatch, again, frozen) -> None:
+    """Each rank times its convolutions by itself, so the next may have chosen otherwise."""
+
+    def said() -> list[tuple[str, torch.Size]]:
+        layers, peers, x = chain(), Talk(), maps().requires_grad_()
+        layers.requires_grad_(not frozen)
+        share(layers, peers)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layers(x).float().tanh().sum()
+        if again:
+            (gradient,) = torch.autograd.grad(out, x, create_graph=True)
+            out = out + gradient.float().square().sum()
+        out.backward()
+        return peers.said
+
+    found = said()
+    assert len(found) >= 4
+    monkeypatch.setattr(batch_norm, "layer_of", lambda *_: None)
+    assert said() == found
+    monkeypatch.setattr(conv_choice, "_MODE", "stock")
+    assert said() == found
+
+
+@needs_units
+@pytest.mark.parametrize("place", [1, 3])
+def test_who_looks_at_a_layer_sees_its_call_between_others(place) -> None:
+    ways = {
+        "forward": lambda layer, see: layer.register_forward_hook(see),
+        "forward_pre": lambda layer, see: layer.register_forward_pre_hook(see),
+        "backward": lambda layer, see: layer.register_full_backward_hook(see),
+        "backward_pre": lambda layer, see: layer.register_full_backward_pre_hook(see),
+        "of all": lambda layer, see: nn.modules.module.register_module_forward_hook(
+            lambda module, *_: see(module) if module is layer else None
+        ),
+    }
+    for name, register in ways.items():
         layers, seen = chain(), []
-        layers[place].register_forward_hook(lambda _, given, out: seen.append(out.shape))  # noqa: B023  called at once
-        assert "conv_transpose2d_moments_bf16" in called(layers, maps()) or place == 3
-        assert len(seen) == 1
+        handle = register(layers[place], lambda *_: seen.append(1))  # noqa: B023  called at once
+        with torch.autocast("cpu", torch.bfloat16):
+            layers(maps().requires_grad_()).sum().backward()
+        handle.remove()
+        assert seen == [1], name
+
+
+@needs_units
+def test_a_norm_reads_what_somebody_changes_before_it() -> None:
+    layers = network()
+    layers[1].register_forward_pre_hook(lambda _, given: (given[0] * 3 + 1, *given[1:]))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layers(maps()).float()
+    back = torch.where(out < 0, out / 0.2, out)  # through the activation
+    torch.testing.assert_close(back.mean((0, 2, 3)), torch.zeros(48), rtol=0, atol=1e-2)
+    torch.testing.assert_close(back.var((0, 2, 3)), torch.ones(48), rtol=2e-2, atol=0)
+
+
+def test_a_parametrized_convolution_is_computed_once_a_call() -> None:
+    """Spectral norm takes a step of its power iteration each time its weight is looked at."""
+    torch.manual_seed(4)
+    ours = Sequential(BatchNorm2d(4), nn.ReLU(), Conv2d(4, 6, 3))
+    nn.utils.parametrizations.spectral_norm(ours[2])
+    theirs = nn.Sequential(*copy.deepcopy(ours))
+    x = torch.randn(3, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+    ours(x), theirs(x)
+    for name, one in ours.state_dict().items():
+        torch.testing.assert_close(one, theirs.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+@needs_units
+@pytest.mark.parametrize("activation", [None, nn.ReLU])
+def test_a_norm_without_parameters(monkeypatch, activation) -> None:
+    def layers() -> Sequential:
+        torch.manual_seed(5)
+        middle = [] if activation is None else [activation()]
+        norm = BatchNorm2d(40, affine=False)
+        return Sequential(norm, *middle, Conv2d(40, 33, 3, 1, 1)).to(
+            memory_format=torch.channels_last
+        )
+
+    x = torch.randn(18, 33, 8, 8)  # the shape of the result
+    found, out = called(layers(), maps()), gradients_of(layers(), x)
+    assert found[0] == "batch_norm_moments"
+    monkeypatch.setattr(batch_norm, "layer_of", lambda *_: None)
+    for one, two in zip(out, gradients_of(layers(), x), strict=True):
+        assert (one.double() - two.double()).norm() <= 2e-3 * two.double().norm()
+
+
+def gradients_of(layers: nn.Module, slopes: Tensor) -> list[Tensor]:
+    """Result and gradients, of the input as well."""
+    leaf = maps().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layers(leaf)
+    (out.float() * slopes).sum().backward()
+    assert leaf.grad is not None
+    return [out.detach(), leaf.grad, *(one.grad for one in layers.parameters())]

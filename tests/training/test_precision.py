@@ -86,10 +86,9 @@ def test_penalties_are_split_but_in_fp32(
 ) -> None:
     """What a step really calls; in `whole`, the step as it is compiled."""
     shapes = []
-    operator = conv_choice.conv2d_split
-    monkeypatch.setattr(
-        conv_choice, "conv2d_split", lambda x, *rest: shapes.append(x.shape) or operator(x, *rest)
-    )
+    ours = conv_choice._CONV
+    seen = ours._replace(split=lambda x, *rest: shapes.append(x.shape) or ours.split(x, *rest))
+    monkeypatch.setattr(conv_choice, "_CONV", seen)
     config = override(tiny, {"training.precision": precision, "objective.loss": "wgan-gp"})
     config = override(config, {"discriminator.options": {"norm": "none"}})
     parts = build(config, PackedImages.open(config.data.source))
