@@ -89,7 +89,8 @@ def test_penalties_are_split_but_in_fp32(
     ours = conv_choice._CONV
     seen = ours._replace(split=lambda x, *rest: shapes.append(x.shape) or ours.split(x, *rest))
     monkeypatch.setattr(conv_choice, "_CONV", seen)
-    config = override(tiny, {"training.precision": precision, "objective.loss": "wgan-gp"})
+    config = override(tiny, {"training.precision": precision, "training.compile": "off"})
+    config = override(config, {"objective.loss": "wgan-gp"})
     config = override(config, {"discriminator.options": {"norm": "none"}})
     parts = build(config, PackedImages.open(config.data.source))
     step = parts.step
