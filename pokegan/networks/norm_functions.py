@@ -87,7 +87,7 @@ class Fused(torch.autograd.Function):
         by: NormSettings = ctx.by
         grads: tuple[Tensor | None, ...]
         if torch.is_grad_enabled():  # to be differentiated again
-            grads = _differentiable(gradient, input, weight, bias, by.eps, by.slope, by.peers)
+            grads = _differentiable(gradient, input, weight, bias, by)
         else:
             numbers = (moments, weight, bias)
             gradient = channels_last(gradient)  # once for both passes
@@ -148,7 +148,7 @@ class NormConvolution(torch.autograd.Function):
                 between = Fused.apply(input, weight, bias, moments, by, True)[0]
             if any(needed[:3]):
                 to_between = layer.by_input(gradient, kernel, between)
-                norm = _differentiable(to_between, input, weight, bias, by.eps, by.slope, by.peers)
+                norm = _differentiable(to_between, input, weight, bias, by)
         elif any(needed[:3]):
             numbers = (moments, weight, bias)
             to_between, sums = layer.by_input_and_sums(
@@ -203,7 +203,8 @@ class Normalise(torch.autograd.Function):
             return (None,) * 5
         input, weight, mean, variance = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            grads = _differentiable(gradient, input, weight, None, ctx.eps, 1.0, ctx.peers)
+            by = NormSettings(ctx.eps, 1.0, ctx.peers)
+            grads = _differentiable(gradient, input, weight, None, by)
         else:
             grads = _backward(gradient, input, weight, mean, variance, ctx.eps, ctx.peers)
         return *_due(grads, ctx.needs_input_grad), None, None
@@ -242,13 +243,11 @@ def _differentiable(
     input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    eps: float,
-    slope: float,
-    peers: Peers | None,
+    by: NormSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what the backward passes do as a function of gradient, input and weight."""
     dims = _over(input)
-    count = (1 if peers is None else peers.count) * input.numel() // input.shape[1]
+    count, peers = by.count(input), by.peers
     wide = torch.promote_types(input.dtype, torch.float32)
     dy, x = gradient.to(wide), input.to(wide)
 
@@ -257,12 +256,12 @@ def _differentiable(
         return by_channel((summed if peers is None else total(summed, peers)) / count, x)
 
     centred = x - mean(x)
-    scale = torch.rsqrt(mean(centred.square()) + eps)
+    scale = torch.rsqrt(mean(centred.square()) + by.eps)
     normal = centred * scale
-    if slope != 1:
+    if by.slope != 1:
         before = normal if weight is None else normal * by_channel(weight, x)
         before = before if bias is None else before + by_channel(bias, x)
-        dy = through_activation(dy, before, slope)
+        dy = through_activation(dy, before, by.slope)
     dx = scale * (dy - mean(dy) - normal * mean(dy * normal))
     if weight is not None:
         dx = dx * by_channel(weight, x)

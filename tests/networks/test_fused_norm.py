@@ -188,7 +188,9 @@ def test_the_differentiable_form_by_finite_differences(slope) -> None:
     leaves = [one.double().requires_grad_() for one in tensors]
 
     def backward(gradient: Tensor, x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        return norm_functions._differentiable(gradient, x, w, b, 1e-5, slope, None)
+        return norm_functions._differentiable(
+            gradient, x, w, b, norm_functions.NormSettings(1e-5, slope, None)
+        )
 
     found = backward(*leaves)
     out = nn.functional.batch_norm(leaves[1], None, None, *leaves[2:], True, 0.1, 1e-5)

@@ -106,3 +106,17 @@ def wide_maps(draw):
         "layout": "channels_last",
         "seed": draw(st.integers(0, 2**32 - 1)),
     }
+
+
+every_kernel = pytest.mark.parametrize(
+    ("batch", "channels", "outputs", "size", "kernel", "stride"),
+    [
+        (33, 70, 48, 8, 4, 2),  # blocks of images, the last of one; channels that fill no block
+        (16, 32, 5, 7, 3, 1),
+        (2, 256, 320, 20, 3, 1),  # more weights than bands take: rows that are cut into columns
+        (2, 40, 33, 70, 5, 1),  # bands of rows and what lies between them
+        (5, 3, 32, 24, 4, 2),  # pictures
+        (3, 64, 2, 24, 3, 1),  # to pictures, which are read again
+        (40, 100, 64, 1, 1, 1),
+    ],
+)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conv_cases import UNITS, drawn, needs_kernels, transposed_sizes, wide_maps
+from conv_cases import UNITS, drawn, every_kernel, needs_kernels, transposed_sizes, wide_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threads import with_threads
@@ -75,18 +75,7 @@ def test_of_wide_maps(case, transposed, slope, affine) -> None:
 @needs_kernels
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("slope", SLOPES)
-@pytest.mark.parametrize(
-    ("batch", "channels", "outputs", "size", "kernel", "stride"),
-    [
-        (33, 70, 48, 8, 4, 2),  # blocks of images, the last of one; channels that fill no block
-        (16, 32, 5, 7, 3, 1),
-        (2, 256, 320, 20, 3, 1),  # more weights than bands take: rows that are cut into columns
-        (2, 40, 33, 70, 5, 1),  # bands of rows and what lies between them
-        (5, 3, 40, 24, 4, 2),  # pictures
-        (3, 64, 2, 24, 3, 1),  # to pictures, which are read again
-        (40, 100, 64, 1, 1, 1),
-    ],
-)
+@every_kernel
 def test_of_every_kernel(units, slope, batch, channels, outputs, size, kernel, stride) -> None:
     random = torch.Generator().manual_seed(1)
     x = drawn(random, batch, channels, size, size)
