@@ -1,90 +1,17 @@
-// The spectral norm of all layers of a network on CUDA, each kernel launched once for all of them.
-//
-// Layers travel as a table in the kernels' parameters: nothing is copied to the device, so a CUDA
-// graph can capture the calls. Blocks of work follow from the shapes alone and sums are taken in a
-// fixed order, without atomics: the same bits at every run.
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
-#include <torch/csrc/stable/accelerator.h>
-
-#include <limits>
-
-#include "../spectral_norm_check.h"
+// The power iteration of all layers of a network on CUDA.
+#include "spectral_table.h"
 
 namespace pokegan {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kFinishThreads = 1024;
-constexpr int kColumns = 1024;   // columns of W that one block reads, of
-constexpr int kRows = 16;        // so many rows for t,
-constexpr int kSumRows = kWarp;  // and of so many for s: fewer sums to add up
-constexpr int kChunk = 4096;     // values that one block of an elementwise kernel writes
-constexpr int kMaxLayers = 56;   // 3.6 KB of the 4 KB that parameters may have everywhere
-constexpr unsigned kAllLanes = 0xFFFFFFFFU;
-
-// One layer: its matrix and its share of the buffers that all layers have together.
-struct Layer {
-  const void* weight;
-  void* first;  // what these are, each kernel says
-  void* second;
-  int rows;
-  int inner;
-  int columns;
-  int channels;
-  int first_block;
-  int u_offset;
-  int v_offset;
-  int t_offset;  // of [column blocks, rows]
-  int s_offset;  // of [row blocks, columns]
-};
-
-struct Table {
-  Layer layers[kMaxLayers];
-  int count;
-  int blocks;
-};
-static_assert(sizeof(Table) <= 3600, "the other parameters need room in the 4 KB");
-
-// The layer that a block belongs to. A layer without blocks is passed over.
-__device__ __forceinline__ int layer_of(const Table& table, int block) {
-  int layer = 0;
-  while (layer + 1 < table.count && table.layers[layer + 1].first_block <= block) ++layer;
-  return layer;
-}
-
-__device__ __forceinline__ int logical_column(const Layer& layer, int column) {
-  if (layer.channels == 0) return column;
-  return column % layer.channels * (layer.columns / layer.channels) + column / layer.channels;
-}
 
 __device__ __forceinline__ int offset_of(const Layer& layer, int row, int column) {
   if (layer.columns == layer.inner) return row * layer.inner + column;
   if (layer.inner == 1) return column * layer.rows + row;
   const int outer = column / layer.inner;
   return (outer * layer.rows + row) * layer.inner + column % layer.inner;
-}
-
-template <typename T>
-__device__ __forceinline__ T warp_sum(T value) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(kAllLanes, value, distance);
-  }
-  return value;
-}
-
-// The sum over the block, in every thread. `shared` holds one value a warp.
-__device__ __forceinline__ double block_sum(double value, double* shared) {
-  value = warp_sum(value);
-  __syncthreads();  // whoever read `shared` before is done
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  double sum = 0;
-  for (unsigned warp = 0; warp < blockDim.x / kWarp; ++warp) sum += shared[warp];
-  return sum;
 }
 
 // The part of a matrix that a block reads.
@@ -94,11 +21,6 @@ struct Part {
   int column;
   int columns;
 };
-
-// The number of blocks that `values` take, `size` each.
-constexpr POKEGAN_HOST_DEVICE int blocks_of(int values, int size) {
-  return (values + size - 1) / size;
-}
 
 // Blocks of `size` rows lie next to each other, then come those of the next columns.
 __device__ __forceinline__ Part part_of(const Layer& layer, int block, int size) {
@@ -322,155 +244,6 @@ __global__ void __launch_bounds__(kFinishThreads)
   if (threadIdx.x == 0) out.sigma[first_layer + blockIdx.x] = static_cast<T>(sum);
 }
 
-__device__ __forceinline__ void store(float* out, float value) { *out = value; }
-__device__ __forceinline__ void store(double* out, double value) { *out = value; }
-__device__ __forceinline__ void store(__nv_bfloat16* out, float value) {
-  *out = __float2bfloat16_rn(value);
-}
-__device__ __forceinline__ float load(const float* stored) { return *stored; }
-__device__ __forceinline__ double load(const double* stored) { return *stored; }
-__device__ __forceinline__ float load(const __nv_bfloat16* stored) {
-  return __bfloat162float(*stored);
-}
-
-// The range of a layer's memory that this block of an elementwise kernel has.
-struct Chunk {
-  int begin;
-  int end;
-};
-__device__ __forceinline__ Chunk chunk_of(const Layer& layer, int block) {
-  const int begin = (block - layer.first_block) * kChunk;
-  return {begin, min(kChunk, layer.rows * layer.columns - begin) + begin};
-}
-
-// first = weight / sigma
-template <typename T, typename Out>
-__global__ void __launch_bounds__(kThreads)
-    scale_kernel(const __grid_constant__ Table table, const T* sigma, int first_layer) {
-  const int number = layer_of(table, static_cast<int>(blockIdx.x));
-  const Layer& layer = table.layers[number];
-  const Chunk chunk = chunk_of(layer, static_cast<int>(blockIdx.x));
-  const T factor = T(1) / sigma[first_layer + number];
-  const T* w = static_cast<const T*>(layer.weight);
-  Out* out = static_cast<Out*>(layer.first);
-#pragma unroll 4
-  for (int i = chunk.begin + static_cast<int>(threadIdx.x); i < chunk.end; i += kThreads) {
-    store(out + i, w[i] * factor);
-  }
-}
-
-// Each block's share of <G, W>. first: G.
-template <typename T, typename Gradient>
-__global__ void __launch_bounds__(kThreads)
-    product_kernel(const __grid_constant__ Table table, double* products) {
-  __shared__ double shared[kWarps];
-  const Layer& layer = table.layers[layer_of(table, static_cast<int>(blockIdx.x))];
-  const Chunk chunk = chunk_of(layer, static_cast<int>(blockIdx.x));
-  const T* w = static_cast<const T*>(layer.weight);
-  const Gradient* g = static_cast<const Gradient*>(layer.first);
-  T sum = 0;
-#pragma unroll 4
-  for (int i = chunk.begin + static_cast<int>(threadIdx.x); i < chunk.end; i += kThreads) {
-    sum += load(g + i) * w[i];
-  }
-  const double total = block_sum(static_cast<double>(sum), shared);
-  if (threadIdx.x == 0) products[blockIdx.x] = total;
-}
-
-// second = (G - <G, W> / sigma u vt) / sigma. first: G.
-template <typename T, typename Gradient>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(const __grid_constant__ Table table, const double* products, const T* sigma,
-                    const T* u, const T* v, int first_layer) {
-  __shared__ double shared[kWarps];
-  const int number = layer_of(table, static_cast<int>(blockIdx.x));
-  const Layer& layer = table.layers[number];
-  const Chunk chunk = chunk_of(layer, static_cast<int>(blockIdx.x));
-  const int blocks = (layer.rows * layer.columns - 1) / kChunk + 1;
-  double product = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += kThreads) {
-    product += products[layer.first_block + i];
-  }
-  product = block_sum(product, shared);
-  const double factor = 1.0 / static_cast<double>(sigma[first_layer + number]);
-  const T common = static_cast<T>(product * factor * factor);
-  const T scale = static_cast<T>(factor);
-  const Gradient* g = static_cast<const Gradient*>(layer.first);
-  T* out = static_cast<T*>(layer.second);
-#pragma unroll 2
-  for (int i = chunk.begin + static_cast<int>(threadIdx.x); i < chunk.end; i += kThreads) {
-    const int segment = i / layer.inner;
-    const int outer = segment / layer.rows;
-    const int row = segment - outer * layer.rows;
-    const int column = logical_column(layer, outer * layer.inner + i - segment * layer.inner);
-    const T rank_one = u[layer.u_offset + row] * v[layer.v_offset + column];
-    out[i] = load(g + i) * scale - common * rank_one;
-  }
-}
-
-// All layers in tables of kMaxLayers, with offsets into what all of them share.
-struct Plan {
-  std::vector<Table> tables;
-  int64_t u = 0;  // lengths of what all layers share
-  int64_t v = 0;
-  int64_t t = 0;
-  int64_t s = 0;
-  int64_t most_blocks = 0;  // of one table
-};
-
-int checked(const char* name, int64_t value) {
-  STD_TORCH_CHECK(value <= std::numeric_limits<int>::max(), name,
-                  ": weights must have fewer than 2^31 elements together");
-  return static_cast<int>(value);
-}
-
-// `first` and `second` may be empty. Blocks are of `rows` rows of kColumns columns, or, if that is
-// 0, of kChunk values.
-Plan make_plan(const char* name, const Tensors& weights, const std::vector<Matrix>& matrices,
-               const Tensors& first, const Tensors& second, int rows) {
-  Plan plan;
-  int64_t values = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (i % kMaxLayers == 0) plan.tables.push_back(Table{});
-    Table& table = plan.tables.back();
-    const Matrix& m = matrices[i];
-    values += m.numel() + m.rows + m.columns();
-    checked(name, values);
-    const int m_rows = static_cast<int>(m.rows);
-    const int m_columns = static_cast<int>(m.columns());
-    const int column_blocks = blocks_of(m_columns, kColumns);
-    const int blocks = rows > 0 ? blocks_of(m_rows, rows) * column_blocks
-                                : blocks_of(static_cast<int>(m.numel()), kChunk);
-    table.layers[table.count++] = {weights[i].const_data_ptr(),
-                                   first.empty() ? nullptr : first[i].data_ptr(),
-                                   second.empty() ? nullptr : second[i].data_ptr(),
-                                   m_rows,
-                                   static_cast<int>(m.inner),
-                                   m_columns,
-                                   static_cast<int>(m.channels),
-                                   table.blocks,
-                                   static_cast<int>(plan.u),
-                                   static_cast<int>(plan.v),
-                                   checked(name, plan.t),
-                                   checked(name, plan.s)};
-    table.blocks += blocks;
-    plan.most_blocks = table.blocks > plan.most_blocks ? table.blocks : plan.most_blocks;
-    plan.u += m.rows;
-    plan.v += m.columns();
-    plan.t += column_blocks * m.rows;
-    plan.s += blocks_of(m_rows, kSumRows) * m.columns();
-  }
-  checked(name, plan.t);
-  checked(name, plan.s);
-  return plan;
-}
-
-cudaStream_t current_stream(const Tensor& tensor) {
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-  return static_cast<cudaStream_t>(stream);
-}
-
 template <typename T>
 FactorPointers<T> pointers(const Factors& factors) {
   return {std::get<0>(factors).template mutable_data_ptr<T>(),
@@ -559,83 +332,10 @@ Factors spectral_sigma_cuda(Tensors weights, Tensors u, Tensors v, std::vector<i
   return factors;
 }
 
-template <typename T, typename Out>
-void scale(const Plan& plan, const Tensor& sigma) {
-  const cudaStream_t stream = current_stream(sigma);
-  int first_layer = 0;
-  for (const Table& table : plan.tables) {
-    if (table.blocks > 0) {
-      scale_kernel<T, Out><<<table.blocks, kThreads, 0, stream>>>(
-          table, sigma.template const_data_ptr<T>(), first_layer);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-    }
-    first_layer += table.count;
-  }
-}
-
-Tensors spectral_scale_cuda(Tensors weights, Tensor sigma, Tensor u, Tensor v,
-                            std::vector<int64_t> dims, ScalarType dtype) {
-  const char* name = "spectral_scale";
-  const std::vector<Matrix> matrices = check_weights(name, weights, dims);
-  check_factors(name, weights, sigma, u, v, matrices);
-  check_scale_dtype(dtype, weights);
-  const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
-  const Tensors out = empty_like_all(weights, dtype);
-  const Plan plan = make_plan(name, weights, matrices, out, {}, 0);
-  if (dtype == ScalarType::Double) {
-    scale<double, double>(plan, sigma);
-  } else if (dtype == ScalarType::Float) {
-    scale<float, float>(plan, sigma);
-  } else {
-    scale<float, __nv_bfloat16>(plan, sigma);
-  }
-  return out;
-}
-
-template <typename T, typename Gradient>
-void backward(const Plan& plan, const Tensor& sigma, const Tensor& u, const Tensor& v) {
-  const cudaStream_t stream = current_stream(sigma);
-  const Tensor products = torch::stable::new_empty(sigma, {plan.most_blocks}, ScalarType::Double);
-  double* values = products.template mutable_data_ptr<double>();
-  int first_layer = 0;
-  for (const Table& table : plan.tables) {
-    if (table.blocks > 0) {
-      product_kernel<T, Gradient><<<table.blocks, kThreads, 0, stream>>>(table, values);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-      backward_kernel<T, Gradient><<<table.blocks, kThreads, 0, stream>>>(
-          table, values, sigma.template const_data_ptr<T>(), u.template const_data_ptr<T>(),
-          v.template const_data_ptr<T>(), first_layer);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-    }
-    first_layer += table.count;
-  }
-}
-
-Tensors spectral_scale_backward_cuda(Tensors gradients, Tensors weights, Tensor sigma, Tensor u,
-                                     Tensor v, std::vector<int64_t> dims) {
-  const char* name = "spectral_scale_backward";
-  const std::vector<Matrix> matrices = check_weights(name, weights, dims);
-  check_factors(name, weights, sigma, u, v, matrices);
-  const torch::stable::accelerator::DeviceGuard guard(weights[0].get_device_index());
-  const Tensors ordered = check_gradients(gradients, weights);
-  const Tensors out = empty_like_all(weights, weights[0].scalar_type());
-  const Plan plan = make_plan(name, weights, matrices, ordered, out, 0);
-  if (weights[0].scalar_type() == ScalarType::Double) {
-    backward<double, double>(plan, sigma, u, v);
-  } else if (ordered[0].scalar_type() == ScalarType::Float) {
-    backward<float, float>(plan, sigma, u, v);
-  } else {
-    backward<float, __nv_bfloat16>(plan, sigma, u, v);
-  }
-  return out;
-}
-
 }  // namespace
 }  // namespace pokegan
 
 STABLE_TORCH_LIBRARY_IMPL(pokegan, CUDA, library) {
   library.impl("spectral_iterate", TORCH_BOX(&pokegan::spectral_iterate_cuda));
   library.impl("spectral_sigma", TORCH_BOX(&pokegan::spectral_sigma_cuda));
-  library.impl("spectral_scale", TORCH_BOX(&pokegan::spectral_scale_cuda));
-  library.impl("spectral_scale_backward", TORCH_BOX(&pokegan::spectral_scale_backward_cuda));
 }
