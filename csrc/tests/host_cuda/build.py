@@ -49,6 +49,8 @@ def build(folder: Path, flags: tuple[str, ...] = ()) -> Path:
     """
     kernels = sorted((SOURCES / "cuda").glob("*.cu"))
     sources = [*kernels, SOURCES / "ops.cpp", HERE / "faults.cu", HERE / "scheduler.cpp"]
+    for header in (SOURCES / "cuda").glob("*.h"):
+        (folder / header.name).write_text(rewritten(header.read_text("utf-8")), encoding="utf-8")
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(lambda source: _compiled(source, folder, flags), sources))
     library = folder / f"lib{NAMESPACE}.so"
