@@ -1,4 +1,4 @@
-"""Whether CUDA may round the inputs of float32 products and convolutions to TF32's 10 bits."""
+"""How CUDA computes float32: rounded to TF32's 10 bits or not, by which of cuDNN's algorithms."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,15 +15,26 @@ def allow_tf32(allowed: bool) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-@contextlib.contextmanager
-def without_tf32() -> Iterator[None]:
-    """Compute in float32 within, where torch's default and `--precision tf32` round.
+def search_algorithms(wanted: bool) -> None:
+    """Let cuDNN time its algorithms for each new shape and keep the fastest, or go by its rules.
 
-    What is measured or shown must not depend on what a device is fast at, or a run trained with.
+    For shapes that come again and again, as those of training do.
     """
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.benchmark = wanted
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute in float32 within, without rounding to TF32 and without a search for algorithms.
+
+    What is measured or shown must not depend on what a device is fast at, what a run trained with,
+    or which algorithm was the faster one that day.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     allow_tf32(False)
+    search_algorithms(False)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "../batch_gather_check.h"
+#include "stream.h"
 
 namespace pokegan {
 namespace {
@@ -106,13 +107,11 @@ Tensor batch_gather_cuda(const Tensor& images, const Tensor& indices, std::optio
                        to_background(background)};
   Tensor out = torch::stable::new_empty(images, {batch, args.height, args.width, 3}, dtype);
   if (batch == 0 || args.height * args.width == 0) return out;
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(images.get_device_index(), &stream));
+  const cudaStream_t stream = current_stream(images);
   if (dtype == ScalarType::Float) {
-    launch_widest<float, 4>(args, out.mutable_data_ptr(), batch, static_cast<cudaStream_t>(stream));
+    launch_widest<float, 4>(args, out.mutable_data_ptr(), batch, stream);
   } else {
-    launch_widest<__nv_bfloat16, 8>(args, out.mutable_data_ptr(), batch,
-                                    static_cast<cudaStream_t>(stream));
+    launch_widest<__nv_bfloat16, 8>(args, out.mutable_data_ptr(), batch, stream);
   }
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return out;

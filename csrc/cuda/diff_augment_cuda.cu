@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "../diff_augment_check.h"
+#include "stream.h"
 
 namespace pokegan {
 namespace {
@@ -253,9 +254,7 @@ Tensor run_any(const Tensor& images, const AugmentChoice& choice, const Mode& mo
   const DenseImages dense = to_dense(images);
   Tensor out = torch::stable::empty_like(dense.tensor);
   if (out.numel() == 0) return out;
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(images.get_device_index(), &stream));
-  const cudaStream_t queue = static_cast<cudaStream_t>(stream);
+  const cudaStream_t queue = current_stream(images);
   if (images.scalar_type() == ScalarType::Float) {
     run_all<float>(dense, out, choice, mode, queue);
   } else if (images.scalar_type() == ScalarType::Double) {

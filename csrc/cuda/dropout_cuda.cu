@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "../dropout_check.h"
+#include "stream.h"
 
 namespace pokegan {
 namespace {
@@ -155,10 +156,7 @@ Tensor dropout_cuda(const Tensor& values, const Tensor& step, const Tensor& samp
   STD_TORCH_CHECK(given.count <= INT32_MAX, "dropout: values must be less than 2^31 a sample");
   Tensor out = torch::stable::empty_like(given.tensor);
   if (out.numel() == 0) return out;
-  void* stream_now = nullptr;
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(values.get_device_index(), &stream_now));
-  const auto queue = static_cast<cudaStream_t>(stream_now);
+  const cudaStream_t queue = current_stream(values);
   const Tensor places = dense(samples);
   const DropoutRule rule = dropout_rule(p);
   if (values.scalar_type() == ScalarType::Float) {

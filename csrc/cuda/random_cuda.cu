@@ -6,6 +6,7 @@
 #include "../box_muller.h"
 #include "../philox.h"
 #include "../random_check.h"
+#include "stream.h"
 
 namespace pokegan {
 namespace {
@@ -93,12 +94,10 @@ Tensor fill(const As& as, int64_t seed, int64_t stream, const Tensor& step, cons
   Tensor out = new_dense<2>(places, {rows, count}, dtype);
   const int64_t jobs = rows * ((count + 3) / 4);
   if (jobs == 0) return out;
-  void* queue = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(samples.get_device_index(), &queue));
   const int64_t wanted = (jobs + kThreads - 1) / kThreads;
   const auto grid = static_cast<unsigned>(wanted < 65535 ? wanted : 65535);
   const Place place{seed, stream, step.const_data_ptr<int64_t>(), places.const_data_ptr<int64_t>()};
-  fill_kernel<As><<<grid, kThreads, 0, static_cast<cudaStream_t>(queue)>>>(
+  fill_kernel<As><<<grid, kThreads, 0, current_stream(samples)>>>(
       as, place, rows, count, static_cast<typename As::Value*>(out.mutable_data_ptr()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return out;

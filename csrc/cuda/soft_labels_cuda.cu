@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../soft_labels_check.h"
+#include "stream.h"
 
 namespace pokegan {
 namespace {
@@ -124,12 +125,6 @@ __global__ void targets_kernel(Labels labels, int64_t count, float* out) {
     out[i] = targets.real;
     out[count + i] = targets.fake;
   }
-}
-
-cudaStream_t current_stream(const Tensor& tensor) {
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-  return static_cast<cudaStream_t>(stream);
 }
 
 unsigned blocks_of(int64_t count) {

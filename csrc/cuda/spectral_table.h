@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../spectral_norm_check.h"
+#include "stream.h"
 
 namespace pokegan {
 
@@ -139,12 +140,6 @@ inline Plan make_plan(const char* name, const Tensors& weights, const std::vecto
   checked(name, plan.t);
   checked(name, plan.s);
   return plan;
-}
-
-inline cudaStream_t current_stream(const Tensor& tensor) {
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-  return static_cast<cudaStream_t>(stream);
 }
 
 }  // namespace pokegan

@@ -317,7 +317,8 @@ class OutputConfig:
     sample_every: int = setting(
         1,
         "--sample-every",
-        "a sample grid every so many epochs (never more often than every 10 steps)",
+        "a sample grid every so many epochs (at least 10 steps apart; on a GPU also a 50th of the "
+        "steps so far)",
         unit="epochs",
         minimum=1,
     )

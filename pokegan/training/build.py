@@ -24,7 +24,7 @@ from pokegan.objectives.phases import Phase
 from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
 from pokegan.peers import whole
-from pokegan.tf32 import allow_tf32
+from pokegan.tf32 import allow_tf32, search_algorithms
 from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import (
@@ -96,6 +96,11 @@ class Parts:
         values = torch.stack([norm.double() for norm in norms]).tolist()
         return dict(zip(tensors, values, strict=True))
 
+    def close(self) -> None:
+        """Give up what the pictures and the steps hold; nobody asks for more of either."""
+        self.source.close()
+        self.step.close()
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` returned."""
         for name, network in self.networks.items():
@@ -126,6 +131,7 @@ def build(
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
     allow_tf32(config.training.precision == "tf32")
+    search_algorithms(device.type == "cuda")
     if device.type == "cpu":
         keep_freed_memory()
     networks = build_networks(config, size) if networks is None else networks

@@ -54,6 +54,7 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
         self.pool = torch.cuda.graph_pool_handle()
+        self._graphs: list[torch.cuda.CUDAGraph] = []
 
     def warm_up(self, run: Run) -> Outcome:
         """Run `run` on the stream on which it will be captured."""
@@ -75,10 +76,20 @@ class CudaRecorder:
         except RuntimeError as error:
             self._recover(before)
             raise StepRefusedError("capture", first_line(error)) from error
+        except StepRefusedError:  # by what runs it, such as a compiler
+            self.forget()
+            raise
+        self._graphs.append(graph)
         return graph.replay, outcome
 
     def forget(self) -> None:
-        """Begin a new pool: the old one's tensors may still be held by somebody."""
+        """Give up all graphs; begin a new pool: the old one's tensors may still be held.
+
+        NCCL ends a group only when no graph has its kernels any more.
+        """
+        for graph in self._graphs:
+            graph.reset()
+        self._graphs.clear()
         self.pool = torch.cuda.graph_pool_handle()
 
     def _recover(self, before: torch.cuda.Stream) -> None:

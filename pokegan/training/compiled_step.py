@@ -27,7 +27,10 @@ class Runner:
         self._functions: dict[Due, Traceable] = {}
 
     def __call__(self, due: Due, real: Tensor, samples: Tensor, step: Tensor) -> Outcome:
-        """Run one step of the phases `due`.
+        """Run one step of the phases `due`, in this thread alone.
+
+        Of a GPU's backward passes autograd would make another thread, which knows nothing of what
+        is being traced, and for which cuDNN chooses its algorithms once more.
 
         Raises:
             StepRefusedError: it does not compile; nothing was run.
@@ -35,7 +38,7 @@ class Runner:
         if due not in self._functions:
             self._functions[due] = self._function(due)
         try:
-            with _tracing_autograd():
+            with _tracing_autograd(), torch.autograd.set_multithreading_enabled(False):
                 return self._functions[due](real, samples, step)
         except TorchDynamoException as error:
             raise StepRefusedError("compile", _brief(error)) from error

@@ -8,7 +8,7 @@ from pokegan.config import RunConfig
 from pokegan.monitor.tensorboard import TensorBoardWriter
 from pokegan.objectives.autoencoding import reconstruct
 from pokegan.render.pictures import make_grid, make_pairs, save_picture, to_uint8
-from pokegan.tf32 import without_tf32
+from pokegan.tf32 import exact_float32
 from pokegan.training.generator import Generator
 from pokegan.training.run_folder import RunFolder
 
@@ -86,7 +86,7 @@ class Gallery:
     ) -> None:
         encoder, generator = networks["encoder"], networks["generator"]
         originals = held_out[:MOST_PAIRS]
-        with without_tf32():
+        with exact_float32():
             made = reconstruct(encoder, generator, originals)
         pairs = make_pairs(to_uint8(originals), to_uint8(made))
         save_picture(pairs, self.folder.reconstructions(epoch))

@@ -21,7 +21,7 @@ from pokegan.files import write_bytes, write_text
 from pokegan.networks.progressive import Growable, without_fade
 from pokegan.ops.random import Stream
 from pokegan.render.pictures import to_uint8
-from pokegan.tf32 import without_tf32
+from pokegan.tf32 import exact_float32
 from pokegan.training import checkpoint
 from pokegan.training.checkpoint import available
 from pokegan.training.latents import draw, toward_mean, truncate
@@ -120,7 +120,7 @@ class Generator:
         chunks = []
         for chunk in torch.split(latents.to(self.device, torch.float32), self.CHUNK):
             whole = torch.nn.functional.pad(chunk, (0, 0, 0, self.CHUNK - len(chunk)))
-            with torch.no_grad(), without_tf32():
+            with torch.no_grad(), exact_float32():
                 chunks.append(to_uint8(self.network(whole))[: len(chunk)])
         return np.concatenate(chunks)
 

@@ -58,6 +58,10 @@ class FallingBack:
         news, self._news = [*self._news, *self._step.news()], []
         return news
 
+    def close(self) -> None:
+        """Give up what was made for further steps; there are none."""
+        self._step.close()
+
     def _made(self) -> Step:
         try:
             return self._ways[0].make()

@@ -92,6 +92,10 @@ class Step(Protocol):
         """Return what people should know since the last call."""
         ...
 
+    def close(self) -> None:
+        """Give up what was made for further steps; there are none."""
+        ...
+
 
 class EagerStep:
     """Runs the phases one after another, eagerly.
@@ -125,6 +129,9 @@ class EagerStep:
     def news(self) -> list[str]:
         """Return nothing: there is nothing to tell."""
         return []
+
+    def close(self) -> None:
+        """Give nothing up: nothing is kept between steps."""
 
     def _run(
         self, phase: Phase, inputs: StepInput, observer: GradientObserver | None

@@ -35,6 +35,7 @@ from pokegan.training.run import Run
 from pokegan.training.run_folder import RunFolder
 
 LEAST_STEPS_BETWEEN_SAMPLES = 10
+GPU_SAMPLES_SHARE = 50  # on a GPU also a 50th of the steps so far: a grid costs many steps there
 
 
 class Trainer:
@@ -116,7 +117,7 @@ class Trainer:
                     self._write()
                 raise
             finally:
-                self.parts.source.close()
+                self.parts.close()
             spent = self.timing.total()
             if self.recording is not None:
                 self.recording.end()
@@ -162,7 +163,7 @@ class Trainer:
             if self.sampled_at >= 0:
                 self._sample()
             parts = self.growth.grow(self.parts, self.stage + 1)
-            self.parts.source.close()
+            self.parts.close()
             self.parts = parts
             self.stage += 1
             self.growth.prepare(self.parts, self.stage, self.done)
@@ -217,7 +218,7 @@ class Trainer:
         every = self.config.output.sample_every
         last = self.sampled_at * self.batch // self.parts.source.count
         never = self.sampled_at < 0
-        waited = self.done - self.sampled_at >= LEAST_STEPS_BETWEEN_SAMPLES
+        waited = self.done - self.sampled_at >= steps_between_samples(self.done, self.parts.device)
         ended = self.done >= self.total
         if never or ended or (waited and self._epoch() // every > last // every):
             self._sample()
@@ -327,7 +328,7 @@ class Trainer:
         self.growth.set_planned(state.get("planned", self.total))
         self.stage = state.get("stage", 0)
         if self.stage > 0:
-            self.parts.source.close()
+            self.parts.close()
             self.parts = self.growth.build(self.stage)
         self.parts.load(state)
         self.sums.load(state["sums"], self.parts.device)
@@ -376,3 +377,17 @@ class Trainer:
 
     def _generator(self) -> Generator:
         return self.growth.generator(self.parts, self.done * self.batch)
+
+
+def steps_between_samples(done: int, device: torch.device) -> int:
+    """Return how many steps pass at least between two grids of samples.
+
+    It depends on the step alone, not on time, so that a resumed run writes the same grids.
+
+    Args:
+        done: steps done.
+        device: that the run trains on.
+    """
+    if device.type == "cuda":
+        return max(LEAST_STEPS_BETWEEN_SAMPLES, done // GPU_SAMPLES_SHARE)
+    return LEAST_STEPS_BETWEEN_SAMPLES

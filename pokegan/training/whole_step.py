@@ -195,6 +195,10 @@ class WholeSteps(abc.ABC):
         """Return nothing: there is nothing to tell."""
         return []
 
+    def close(self) -> None:
+        """Give up what was made for further steps; there are none."""
+        self.forget()
+
     @abc.abstractmethod
     def run(self, due: Due, inputs: StepInput) -> Outcome:
         """Run the phases `due`."""

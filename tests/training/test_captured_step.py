@@ -5,8 +5,10 @@ whatever the step keeps on the host stands still in a replay.
 """
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +21,13 @@ from torch.utils._pytree import tree_leaves
 
 from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
+from pokegan.training import run_folder
 from pokegan.training.build import build
 from pokegan.training.captured_step import WARM_UP, CapturedStep, first_line
 from pokegan.training.compiled_step import Runner
+from pokegan.training.growth import Growth
 from pokegan.training.step import StepRefusedError
+from pokegan.training.trainer import Trainer
 from pokegan.training.whole_step import Outcome
 
 Narrow = Callable[..., RunConfig]
@@ -63,6 +68,7 @@ class TapeRecorder:
 
     def __init__(self) -> None:
         self.replays = 0
+        self.kept = 0
 
     def warm_up(self, run: Callable[[], Outcome]) -> Outcome:
         return run()
@@ -80,10 +86,11 @@ class TapeRecorder:
                 tape.replay()
             done = True
 
+        self.kept += 1
         return replay, outcome
 
     def forget(self) -> None:
-        """Keep nothing."""
+        self.kept = 0
 
 
 @pytest.mark.parametrize(("recipe", "changes"), RECIPES)
@@ -127,6 +134,25 @@ def test_the_end_of_a_fade_is_captured_anew(narrow: Narrow) -> None:
         step(inputs_of(captured, 4, number), number)
     assert recorder.replays == 4  # of five steps each, two warm up and one is recorded
     assert_same_bits(state_of(eager), state_of(captured))
+
+
+def test_a_run_that_ended_keeps_no_recording(tiny: RunConfig, tmp_path: Path) -> None:
+    """NCCL waits for graphs with its kernels before a job can end."""
+    config = override(tiny, {"training.compile": "off"})
+    packed = PackedImages.open(config.data.source)
+    growth = Growth(config, packed)
+    parts = growth.build()
+    recorder = TapeRecorder()
+    parts = dataclasses.replace(
+        parts, step=CapturedStep(Runner(whole_of(parts), backend=None), recorder)
+    )
+    kept: list[int] = []
+    folder = run_folder.create(config, tmp_path / "run")
+    trainer = Trainer(config, growth, folder, packed.checksum, parts=parts)
+    trainer.sums.merge = lambda mean: kept.append(recorder.kept)  # type: ignore[method-assign]
+    trainer.train()
+    assert max(kept) > 0
+    assert recorder.kept == 0
 
 
 def test_a_loaded_optimiser_is_recorded_anew(narrow: Narrow) -> None:

@@ -126,6 +126,9 @@ def test_ways_that_need_what_is_missing_are_passed_over() -> None:
         def news(self) -> list[str]:
             return []
 
+        def close(self) -> None:
+            tried.append(f"{self.mode} closed")
+
     step = FallingBack(
         [
             Way(frozenset({"compile", "capture"}), lambda: Told("both", "compile")),
@@ -137,6 +140,8 @@ def test_ways_that_need_what_is_missing_are_passed_over() -> None:
     inputs = StepInput(torch.zeros(1), torch.zeros(1), torch.zeros(()))
     assert [step(inputs, number) for number in range(2)] == [{}, {}]
     assert tried == ["both", "captured", "eager", "eager"]
+    step.close()
+    assert tried[4:] == ["eager closed"]
     assert step.news() == [
         "compile: none here; steps go on captured",
         "capture: none here; steps go on eager",

@@ -13,7 +13,7 @@ from pokegan.objectives.penalties import gradient_penalty
 from pokegan.objectives.phases import StepInput
 from pokegan.ops import conv_choice, conv_units
 from pokegan.ops.conv_choice import split_products
-from pokegan.tf32 import allow_tf32, without_tf32
+from pokegan.tf32 import allow_tf32, exact_float32
 from pokegan.training import hardware
 from pokegan.training.build import build
 from pokegan.training.compiled_step import CompiledStep, Runner
@@ -147,19 +147,22 @@ def test_tf32_rounds_products_to_ten_bits() -> None:
     assert 1e-5 < errors[1] < 1e-2
 
 
-def test_what_is_shown_is_float32_whatever_the_run_trains_with() -> None:
+def test_what_is_shown_is_float32_whatever_the_run_trains_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Looking(torch.nn.Module):
         def forward(self, latents: torch.Tensor) -> torch.Tensor:
-            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+            seen.append((matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark))
             return latents.new_zeros(len(latents), 3, 8, 8)
 
-    seen: list[tuple[bool, bool]] = []
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    seen: list[tuple[bool, ...]] = []
     spec = GeneratorSpec(NetworkConfig("dcgan", {}), LatentConfig(size=4), 8, "hpml", 0, 0.0)
     allow_tf32(True)
+    monkeypatch.setattr(cudnn, "benchmark", True)
     Generator(Looking(), spec).sample(3)
-    assert seen == [(False, False)]
-    assert torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
-    with pytest.raises(RuntimeError), without_tf32():
+    assert seen == [(False, False, False)]
+    assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (True, True, True)
+    with pytest.raises(RuntimeError), exact_float32():
         raise RuntimeError
-    assert torch.backends.cudnn.allow_tf32
+    assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (True, True, True)

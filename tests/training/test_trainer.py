@@ -1,6 +1,7 @@
 """What a run leaves behind, and the faults of the older projects that it must not have."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pokegan.training.growth import Growth
 from pokegan.training.run_folder import create
 from pokegan.training.session import resume, train
 from pokegan.training.step import Step
-from pokegan.training.trainer import Trainer
+from pokegan.training.trainer import Trainer, steps_between_samples
 
 
 def test_a_run_folder_has_what_the_design_says(tiny: RunConfig, tmp_path: Path) -> None:
@@ -229,6 +230,9 @@ class Telling:
         news, self.untold = self.untold, []
         return news
 
+    def close(self) -> None:
+        self.step.close()
+
 
 class Second(Ranks):
     """Rank 1, which here meets nobody."""
@@ -251,3 +255,13 @@ def test_a_steps_news_are_told_by_every_rank(
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
     assert told == [f"note      {who}compile: not here"]
     assert folder.stats.exists() == folder.weights.exists() == (not who)  # rank 0 alone writes
+
+
+def test_on_a_gpu_grids_come_ever_more_seldom() -> None:
+    """There a grid costs many steps. By the step alone: a resumed run writes the same ones."""
+    for device, most in (("cpu", 10_000), ("cuda", 50 + 50 * math.log(100_000 / 500))):
+        sampled, grids = 0, 0
+        for done in range(1, 100_001):
+            if done - sampled >= steps_between_samples(done, torch.device(device)):
+                sampled, grids = done, grids + 1
+        assert abs(grids / most - 1) < 0.05, device
