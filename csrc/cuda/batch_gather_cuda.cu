@@ -3,6 +3,8 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <limits>
+
 #include "../batch_gather_check.h"
 #include "stream.h"
 
@@ -39,11 +41,12 @@ struct alignas(sizeof(Value) * kVector) Pack {
 };
 
 __device__ __forceinline__ float value_at(const Arguments& args, const Placement& place,
-                                          int64_t offset) {
+                                          uint32_t offset) {
   const int channel = static_cast<int>(offset % 3);
-  const int64_t pixel = offset / 3;
-  const int64_t row = source_row(place, pixel / args.width, args.height);
-  const int64_t column = source_column(place, pixel % args.width, args.width);
+  const uint32_t pixel = offset / 3;  // 64-bit divisions would take longer than the memory
+  const uint32_t width = static_cast<uint32_t>(args.width);
+  const int64_t row = source_row(place, pixel / width, args.height);
+  const int64_t column = source_column(place, pixel % width, args.width);
   if (row < 0 || column < 0) return normalise(args.background.at(channel));
   const int64_t source = ((place.picture * args.height + row) * args.width + column) * 3;
   return normalise(args.images[source + channel]);
@@ -64,7 +67,7 @@ __global__ void batch_gather_kernel(Arguments args, Value* out, int64_t batch) {
     Pack<Value, kVector> pack;
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      pack.value[i] = convert<Value>(value_at(args, place, first + i));
+      pack.value[i] = convert<Value>(value_at(args, place, static_cast<uint32_t>(first + i)));
     }
     *reinterpret_cast<Pack<Value, kVector>*>(out + sample * sample_values + first) = pack;
   }
@@ -107,6 +110,8 @@ Tensor batch_gather_cuda(const Tensor& images, const Tensor& indices, std::optio
                        to_background(background)};
   Tensor out = torch::stable::new_empty(images, {batch, args.height, args.width, 3}, dtype);
   if (batch == 0 || args.height * args.width == 0) return out;
+  STD_TORCH_CHECK(args.height * args.width <= std::numeric_limits<int32_t>::max() / 3,
+                  "batch_gather: on CUDA a picture must have fewer than 2^31 values");
   const cudaStream_t stream = current_stream(images);
   if (dtype == ScalarType::Float) {
     launch_widest<float, 4>(args, out.mutable_data_ptr(), batch, stream);

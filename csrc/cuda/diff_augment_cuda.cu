@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <optional>
 #include <type_traits>
 
 #include "../diff_augment_check.h"
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr int kThreads = 256;           // of a block that shares a picture with others
-constexpr int kAloneThreads = 1024;     // of a block that has a picture to itself
+constexpr int kAloneThreads = 1024;     // at most, of a block that has a picture to itself
 constexpr int64_t kBlockPixels = 4096;  // what one block takes
 
 template <typename Value>
@@ -199,7 +200,9 @@ void launch(const Arguments<Value>& args, unsigned shares, cudaStream_t stream) 
   const unsigned rows = static_cast<unsigned>(args.batch < 65535 ? args.batch : 65535);
   const dim3 grid(shares, rows);
   if (shares == 1) {
-    augment_alone_kernel<Value, kInterleaved><<<grid, kAloneThreads, 0, stream>>>(args);
+    const int warps = (args.height * args.width + kWarp - 1) / kWarp;
+    const int threads = warps * kWarp < kAloneThreads ? warps * kWarp : kAloneThreads;
+    augment_alone_kernel<Value, kInterleaved><<<grid, threads, 0, stream>>>(args);
     return;
   }
   if (args.policy.colour) {
@@ -221,22 +224,23 @@ void run_all(const DenseImages& images, Tensor& out, const AugmentChoice& choice
   const int64_t shares = (pixels + kBlockPixels - 1) / kBlockPixels;
   const ScalarType sums = std::is_same_v<Value, double> ? ScalarType::Double : ScalarType::Float;
   const bool shared = choice.policy.colour && shares > 1;
-  Tensor partial =
-      torch::stable::new_empty(images.tensor, {shared ? out.size(0) * shares : 0}, sums);
+  std::optional<Tensor> partial;
+  if (shared) partial = torch::stable::new_empty(images.tensor, {out.size(0) * shares}, sums);
   const Tensor samples = torch::stable::contiguous(choice.samples);
-  const Arguments<Value> args{static_cast<const Value*>(images.tensor.const_data_ptr()),
-                              static_cast<Value*>(out.mutable_data_ptr()),
-                              static_cast<Real<Value>*>(partial.mutable_data_ptr()),
-                              choice.step.const_data_ptr<int64_t>(),
-                              samples.const_data_ptr<int64_t>(),
-                              to_key(choice, 0),
-                              choice.policy,
-                              out.size(0),
-                              static_cast<int>(out.size(2)),
-                              static_cast<int>(out.size(3)),
-                              static_cast<Real<Value>>(mode.linear ? 0.0 : mode.fill),
-                              mode.adjoint,
-                              mode.linear};
+  const Arguments<Value> args{
+      static_cast<const Value*>(images.tensor.const_data_ptr()),
+      static_cast<Value*>(out.mutable_data_ptr()),
+      shared ? static_cast<Real<Value>*>(partial->mutable_data_ptr()) : nullptr,
+      choice.step.const_data_ptr<int64_t>(),
+      samples.const_data_ptr<int64_t>(),
+      to_key(choice, 0),
+      choice.policy,
+      out.size(0),
+      static_cast<int>(out.size(2)),
+      static_cast<int>(out.size(3)),
+      static_cast<Real<Value>>(mode.linear ? 0.0 : mode.fill),
+      mode.adjoint,
+      mode.linear};
   if (images.interleaved) {
     launch<Value, true>(args, static_cast<unsigned>(shares), stream);
   } else {

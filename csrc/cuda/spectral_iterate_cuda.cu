@@ -178,6 +178,7 @@ __device__ __forceinline__ double add_up(const Layer& layer, T* s) {
     const int j = start + static_cast<int>(threadIdx.x) / threads;
     T sum = 0;
     if (j < layer.columns) {
+#pragma unroll 8
       for (int block = first; block < blocks; block += threads) {
         sum += s[block * layer.columns + j];
       }
