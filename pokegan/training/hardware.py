@@ -1,7 +1,9 @@
 """Which device and which arithmetic a run uses, and why."""
 
+import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 
 import torch
 
@@ -49,6 +51,26 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(bfloat16_units())
+
+
+@contextlib.contextmanager
+def memory_told() -> Iterator[None]:
+    """Say what takes less memory where there is not enough within.
+
+    Raises:
+        ConfigError: in place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        on_device = isinstance(error, torch.OutOfMemoryError)
+        if not on_device and "DefaultCPUAllocator" not in str(error):
+            raise
+        where = "the GPU's memory" if on_device else "memory"
+        raise ConfigError(
+            f"{where} is not enough; a smaller --batch or --size takes less, and --loader mapped "
+            "where there are many pictures"
+        ) from error
 
 
 def bfloat16_units() -> str:

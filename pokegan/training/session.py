@@ -34,6 +34,7 @@ from pokegan.training.hardware import (
     choose_device,
     choose_precision,
     has_tf32,
+    memory_told,
 )
 from pokegan.training.joining import joined
 from pokegan.training.launch import Launch
@@ -74,7 +75,7 @@ def train(
     config = config.validated()
     launch = Launch.from_environment()
     place = Path(out) if out is not None else None
-    with joined(launch) as ranks:
+    with joined(launch) as ranks, memory_told():
         voice = _voice(ranks, say, progress)
         settled = _settled(config, ranks.count, voice.say)
         job = f"{launch.job}-{ranks.session}" if launch.job else ""
@@ -113,7 +114,7 @@ def resume(
     Raises:
         PokeganError: there is nothing to resume, or a setting cannot change now.
     """
-    with joined(Launch.from_environment()) as ranks:
+    with joined(Launch.from_environment()) as ranks, memory_told():
         voice = _voice(ranks, say, progress)
         folder = RunFolder(Path(ranks.from_main(lambda: str(run_folder.find(Path(path)).path))))
         before = _config_of(folder, ranks)
