@@ -1,5 +1,4 @@
-// AMX's tiles as arrays of a thread, so that a processor without them runs what is written for
-// them:
+// AMX's tiles as arrays of a thread: a processor without them runs what is written for them.
 // `-include` this before conv_units_cpu.cpp. Slow; for tests.
 #pragma once
 
@@ -77,12 +76,14 @@ inline void store(int number, void* base, int64_t stride) {
   }
 }
 
-// sums += left x right: of each pair of bfloat16 the low product first. Numbers below 2^-126 are
-// not made zeros, as the processor does.
+// sums += left x right: of each pair of bfloat16 the low product first. Numbers below 2^-126 count
+// as zeros.
 __attribute__((target("avx512f"))) inline void multiply(int sums, int left, int right) {
   const Tile& factors = tile(left);
   const Tile& by = tile(right);
   const __m512i high_half = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040U);
   for (int row = 0; row < kRows; ++row) {
     __m512 sum = _mm512_loadu_ps(tile(sums).words[row]);
     for (int pair = 0; pair < kPairs; ++pair) {
@@ -95,6 +96,7 @@ __attribute__((target("avx512f"))) inline void multiply(int sums, int left, int 
     }
     _mm512_storeu_ps(tile(sums).words[row], sum);
   }
+  _mm_setcsr(before);
 }
 
 // A processor that says it has tiles, for bfloat16.
