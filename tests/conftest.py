@@ -10,8 +10,9 @@ import torch
 from pokegan import recipes
 from pokegan.config import LengthConfig, NetworkConfig, RunConfig, override
 
-# The same examples each time; `pytest --hypothesis-profile=default` tries others.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+# The same examples each time; `pytest --hypothesis-profile=default` tries others. A busy machine
+# may take its time over one.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 

@@ -6,7 +6,7 @@ import os
 from PIL import Image
 
 from pokegan.data import svg_guard
-from pokegan.data.refusals import DecodeError
+from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import as_text, unzipped
 
 _MAX_TEXT = 64 << 20
@@ -36,6 +36,8 @@ def draw(content: bytes, side: int) -> Image.Image:
     except BaseException as error:  # a panic of the Rust code is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
+        if isinstance(error, MemoryError):
+            raise DecodeError(f"{OUT_OF_MEMORY}: while drawing an SVG file") from error
         raise DecodeError(f"damaged: SVG: {' '.join(str(error).split())[:100]}") from error
 
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pokegan.errors import ConfigError
+from pokegan.metrics.damage import UNUSABLE
 from pokegan.metrics.resize import VERSION, as_floats, resize
-from pokegan.tf32 import without_tf32
+from pokegan.tf32 import exact_float32
 
 FEATURES = 1280
 SIZE = 160  # px of the network's input; see docs/metrics.md for why not its native 260
@@ -69,7 +70,7 @@ class EfficientNetLite2:
         """Return [N, 1280] float32 on the CPU, of pictures [N, H, W, 3] uint8."""
         images = (resize(as_floats(pictures, self.device), self.size) - MEAN) / DEVIATION
         images = images.contiguous(memory_format=torch.channels_last)
-        with without_tf32():
+        with exact_float32():
             maps: Tensor = self.network.forward_features(images)  # [N, 1280, size / 32, size / 32]
         return maps.mean(dim=(2, 3)).cpu()
 
@@ -132,11 +133,11 @@ def load_network(path: Path) -> Any:
     try:
         given = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(translate(given, network), strict=True)
-    except Exception as error:
+    except UNUSABLE as error:
         reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
         raise ConfigError(
             f"--features efficientnet-lite2: {path} is damaged or of another network ({reason})"
-        ) from None
+        ) from error
     return network.eval().requires_grad_(False)
 
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pokegan.errors import ConfigError
+from pokegan.metrics.damage import UNUSABLE
 from pokegan.metrics.resize import VERSION, as_floats, resize
-from pokegan.tf32 import without_tf32
+from pokegan.tf32 import exact_float32
 
 FEATURES = 2048
 SIZE = 299
@@ -50,8 +51,8 @@ class Inception:
         _check(path)
         try:
             network: Any = FeatureExtractorInceptionV3("inception", ["2048"], str(path))
-        except Exception as error:
-            raise _unusable(path, error) from None
+        except UNUSABLE as error:
+            raise _unusable(path, error) from error
         self.network = network.to(device)
         self.device = torch.device(device)
         self.identity = identity(path)
@@ -60,7 +61,7 @@ class Inception:
     def __call__(self, pictures: NDArray[np.uint8]) -> Tensor:
         """Return [N, 2048] float32 on the CPU, of pictures [N, H, W, 3] uint8."""
         images = resize(as_floats(pictures, self.device), SIZE)
-        with without_tf32():
+        with exact_float32():
             features: Tensor = self.network(images.mul(255).round().byte())[0]
         return features.cpu()
 
@@ -94,8 +95,8 @@ def _check(path: Path) -> None:
         raise ConfigError(f"--inception-weights {path}: there is no such file")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise _unusable(path, error) from None
+    except UNUSABLE as error:
+        raise _unusable(path, error) from error
     if not isinstance(weights, dict) or "fc.weight" not in weights:
         raise _unusable(path, None)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from awkward import make_awkward
+from children import ending
 from PIL import Image
 
 import pokegan
@@ -220,8 +221,8 @@ def test_names_that_the_terminal_cannot_show_are_escaped(here: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(here / "pics" / "日本.png")
     (here / "pics" / "ünï-🐉.png").write_text("no picture")
     flags = ["--size", "8", "--workers", "0"]
-    process = _program("data", "prepare", "pics", *flags, PYTHONIOENCODING="latin-1")
-    out, errors = process.communicate(timeout=60)
+    with ending(_program("data", "prepare", "pics", *flags, PYTHONIOENCODING="latin-1")) as process:
+        out, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "ünï-\\U0001f409.png" in out.decode("latin-1")
     assert errors == b""
@@ -234,12 +235,14 @@ def test_sigterm_leaves_nothing_half_written(here: Path, workers: str) -> None:
     Image.fromarray(noise).save(here / "pics" / "0.png")
     for i in range(1, 100):
         os.link(here / "pics" / "0.png", here / "pics" / f"{i}.png")
-    process = _program("data", "prepare", "pics", "--size", "8", "--workers", workers)
-    deadline = time.monotonic() + 60
-    while not list(here.glob(".pics-8-*.part/images.u8")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.terminate()
-    _, errors = process.communicate(timeout=30)
+    with ending(
+        _program("data", "prepare", "pics", "--size", "8", "--workers", workers)
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(here.glob(".pics-8-*.part/images.u8")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == 143, errors
     assert errors.decode().strip() == "pokegan: terminated"
     assert [path.name for path in here.iterdir()] == ["pics"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from children import ending
 from PIL import Image
 
 from pokegan import recipes
@@ -217,13 +218,13 @@ def test_a_signal_ends_in_a_checkpoint(
 ) -> None:
     out = tmp_path / "run"
     common = ["train", "--data", str(packed_folder), *TINY, "--log-every", "1"]
-    process = start([*common, "--steps", "1000000", "--out", str(out)])
-    stats = out / "stats.jsonl"
-    deadline = time.monotonic() + 120
-    while not (stats.exists() and stats.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    told, errors = process.communicate(timeout=60)
+    with ending(start([*common, "--steps", "1000000", "--out", str(out)])) as process:
+        stats = out / "stats.jsonl"
+        deadline = time.monotonic() + 120
+        while not (stats.exists() and stats.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        told, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     assert f"continue with: pokegan train --resume {out}" in told
     (path,) = checkpoint.available(out / "checkpoints")
@@ -241,11 +242,13 @@ def test_the_reference_operators_train_the_same(packed_folder: Path, tmp_path: P
     losses = []
     for choice in ("auto", "reference"):
         out = tmp_path / choice
-        process = start(
-            ["train", "--data", str(packed_folder), *TINY, *length, "--out", str(out)],
-            POKEGAN_OPS=choice,
-        )
-        told, errors = process.communicate(timeout=120)
+        with ending(
+            start(
+                ["train", "--data", str(packed_folder), *TINY, *length, "--out", str(out)],
+                POKEGAN_OPS=choice,
+            )
+        ) as process:
+            told, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert (choice == "reference") == ("reference (POKEGAN_OPS=reference)" in told)
         lines = (out / "stats.jsonl").read_text().splitlines()
@@ -275,6 +278,17 @@ def test_a_display_is_not_needed(packed_folder: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/plots/losses.png").exists()
+
+
+def test_auto_trains_where_no_gpu_is_to_be_seen(packed_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "--data", str(packed_folder), *TINY, "--device", "auto", "--steps", "2"]
+    with ending(start([*arguments, "--out", str(out)], CUDA_VISIBLE_DEVICES="")) as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    config = RunConfig.from_json((out / "config.json").read_text())
+    assert config.training.device == "cpu"
+    assert json.loads((out / "stats.jsonl").read_text().splitlines()[-1])["step"] == 2
 
 
 def test_python_gives_the_same_as_the_command(tiny: RunConfig, tmp_path: Path) -> None:

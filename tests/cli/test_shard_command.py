@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from children import ending
 from PIL import Image
 
 import pokegan
@@ -95,16 +96,18 @@ def test_terminated_and_started_again(pictures: Path, here: Path) -> None:
     """SIGTERM leaves whole shards; the same command ends with the bytes of an undisturbed run."""
     flags = ["--shard-size", "1", "--workers", "1"]
     assert main(["data", "shard", "pics", "--out", "whole", *flags]) == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pokegan", "data", "shard", "pics", "--out", "again", *flags],
-        env={**os.environ, "PYTHONPATH": str(Path(pokegan.__file__).parents[1])},
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 60
-    while not list(here.glob("again/shard-*.tar")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    with ending(
+        subprocess.Popen(
+            [sys.executable, "-m", "pokegan", "data", "shard", "pics", "--out", "again", *flags],
+            env={**os.environ, "PYTHONPATH": str(Path(pokegan.__file__).parents[1])},
+            stderr=subprocess.PIPE,
+        )
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(here.glob("again/shard-*.tar")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
     assert process.returncode in (0, 143), said
     assert main(["data", "shard", "pics", "--out", "again", *flags]) == 0
     whole, again = (

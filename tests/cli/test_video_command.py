@@ -28,6 +28,20 @@ def frames_of(path: Path) -> list[np.ndarray]:
         return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
 
 
+def played(path: Path) -> tuple[int, float]:
+    """How many frames another program or library finds in a clip, and for how many seconds."""
+    if path.suffix == ".mp4":
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.count_frames_and_secs(str(path))
+    with Image.open(path) as image:
+        lasting = []
+        for frame in ImageSequence.Iterator(image):
+            frame.load()  # a WebP tells how long a frame is shown when it has been read
+            lasting.append(frame.info["duration"])
+    return len(lasting), sum(lasting) / 1000
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "webp", "gif"])
 @pytest.mark.parametrize("kind", ["progress", "walk", "truncation"])
 def test_every_kind_in_every_format(
@@ -39,7 +53,12 @@ def test_every_kind_in_every_format(
     short = ["--seconds", "1", "--fps", "12", "-n", "4", "--out", str(out)]
     assert main(["video", str(run_folder), "--kind", kind, *short]) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    assert out.stat().st_size > 500
+    frames, seconds = played(out)
+    assert seconds == pytest.approx(1.0, abs=0.05)
+    if suffix == "mp4" or kind == "walk":
+        assert frames == 12
+    else:  # pictures that come twice in a row are one there, and shown for longer
+        assert 2 < frames <= 12
 
 
 def test_a_walk_begins_with_the_creatures_of_generate(run_folder: Path, tmp_path: Path) -> None:

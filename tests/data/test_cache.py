@@ -1,5 +1,6 @@
 """The cache: at once the second time, never stale, mended when damaged."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 from awkward import Files, saved
+from children import ending
 from PIL import Image
 
 from pokegan.data import DrawnEntry, Entry, PackedImages, PrepareOptions, cached, prepare
@@ -248,11 +250,15 @@ def test_several_processes_at_once_get_the_same_set(cache: Path, pictures: Files
         f"s = cached(Files(Path({str(pictures.folder)!r})), PrepareOptions(8), workers=0)\n"
         "print(len(s), int(s.images.sum()), s.path)\n"
     )
-    runs = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    said = {run.communicate(timeout=60)[0] for run in runs}
+    command = [sys.executable, "-c", script]
+    with contextlib.ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                ending(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            )
+            for _ in range(4)
+        ]
+        said = {run.communicate(timeout=60)[0] for run in runs}
     assert len(said) == 1
     assert said.pop().startswith("5 ")
     assert not list((cache / "prepared").glob(".*"))

@@ -5,6 +5,7 @@ import random
 import re
 import struct
 import sys
+import tracemalloc
 import warnings
 import zlib
 from collections import Counter
@@ -16,6 +17,7 @@ import pytest
 import torch
 from awkward import Awkward, drawing, flat_drawing, make_awkward, on, png, saved, svg_text
 from PIL import Image
+from torchvision.io import decode_image
 
 from pokegan.data import deep_modes
 from pokegan.data.decode import decode
@@ -66,7 +68,6 @@ def test_every_unreadable_file_has_its_reason(folder: Path, awkward: Awkward) ->
 
 def test_files_agree_with_torchvision(folder: Path, awkward: Awkward) -> None:
     """Another decoder, our own compositing; where torchvision honours what is in the file."""
-    pytest.importorskip("torchvision.io")
     compared: Counter[str | None] = Counter()
     for name in awkward.good:
         content = (folder / name).read_bytes()
@@ -90,8 +91,6 @@ def test_files_agree_with_torchvision(folder: Path, awkward: Awkward) -> None:
 
 def by_torchvision(content: bytes, mode: str) -> npt.NDArray[np.float64]:
     """The first frame by torchvision, 0 to 255: [H, W, C]."""
-    from torchvision.io import decode_image
-
     whole = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -122,7 +121,6 @@ def test_pixel_limit_is_that_of_the_caller() -> None:
 
 
 def test_bomb_is_refused_without_decoding_it(awkward: Awkward, folder: Path) -> None:
-    tracemalloc = pytest.importorskip("tracemalloc")
     content = (folder / "bomb.png").read_bytes()
     assert len(content) < 200_000
     tracemalloc.start()

@@ -13,8 +13,6 @@ from pokegan.cli.main import main
 from pokegan.data import PackedImages, PrepareOptions, cached, dali_pipeline, decoders, prepare
 from pokegan.errors import ConfigError
 
-pytest.importorskip("torchvision")
-
 RGB = np.ascontiguousarray(drawing()[..., :3])
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from awkward import saved
+from children import ending
 from PIL import Image
 
 import pokegan
@@ -52,8 +53,8 @@ def program(*arguments: str | Path, **options: object) -> "subprocess.Popen[str]
 
 def fails(*arguments: str | Path, **options: object) -> str:
     """The one line of a command that ends with exit code 2."""
-    process = program(*arguments, **options)
-    out, errors = process.communicate(timeout=60)
+    with ending(program(*arguments, **options)) as process:
+        out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, ""), (out, errors)
     assert len(errors.splitlines()) == 1, errors
     return errors
@@ -200,17 +201,17 @@ def test_sigkill_leaves_the_older_set(tmp_path: Path, workers: str) -> None:
     for i in range(1, 32):
         os.link(many / "000.png", many / f"{i:03d}.png")
     flags = ("--size", "16", "--workers", workers, "--out", tmp_path / "set")
-    process = program("data", "prepare", many, *flags)
-    deadline = time.monotonic() + 60
-    while (
-        not any(part.stat().st_size for part in tmp_path.glob(".set-*.part/images.u8"))
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.01)
-    children = _children(process.pid)
-    assert len(children) == int(workers)
-    process.kill()
-    _, errors = process.communicate(timeout=30)
+    with ending(program("data", "prepare", many, *flags)) as process:
+        deadline = time.monotonic() + 60
+        while (
+            not any(part.stat().st_size for part in tmp_path.glob(".set-*.part/images.u8"))
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.01)
+        children = _children(process.pid)
+        assert len(children) == int(workers)
+        process.kill()
+        _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (-signal.SIGKILL, "")
     assert PackedImages.open(tmp_path / "set", verify=True).manifest == old.manifest
     while any(map(_runs, children)) and time.monotonic() < deadline:

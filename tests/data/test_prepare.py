@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from awkward import HEIGHT, WIDTH, Awkward, Files, drawing, make_awkward, on, saved
+from children import ending
 from PIL import Image
 
 from pokegan.data import PackedImages, PrepareOptions, prepare, report_text
@@ -149,8 +150,9 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(tmp_path: Path) -> Non
     """A limit on file size stands for the disk: writing fails in the middle of the pictures."""
     pytest.importorskip("resource")
     twins(tmp_path / "input")
-    done = _run(
-        f"""
+    with ending(
+        _run(
+            f"""
         import resource, signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -161,7 +163,9 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(tmp_path: Path) -> Non
         except DataError as error:
             print(error)
         """
-    ).communicate(timeout=60)
+        )
+    ) as process:
+        done = process.communicate(timeout=60)
     assert done[0].startswith(f"cannot write {tmp_path / 'out'}: File too large"), done
     assert [path.name for path in tmp_path.iterdir()] == ["input"]
 
@@ -169,8 +173,9 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(tmp_path: Path) -> Non
 @pytest.mark.parametrize("count", [0, 2])
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, count: int) -> None:
     twins(tmp_path / "input")
-    process = _run(
-        f"""
+    with ending(
+        _run(
+            f"""
         import time
         def progress(done, found):
             print("working", flush=True)
@@ -178,12 +183,13 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, count: int) -> None:
         prepare(Files(Path({str(tmp_path / "input")!r})), PrepareOptions(64),
                 Path({str(tmp_path / "out")!r}), workers={count}, progress=progress)
         """
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    start = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+        )
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=30)
     assert time.monotonic() - start < 10
     assert process.returncode != 0
     assert errors.strip().endswith("KeyboardInterrupt")

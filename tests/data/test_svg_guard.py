@@ -10,7 +10,7 @@ from awkward import bomb, saved
 from PIL import Image
 
 from pokegan.data import svg, svg_guard
-from pokegan.data.refusals import DecodeError
+from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError, category
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8">'
 LINK = '<image id=">" href="{}" width="8" height="8"/>'
@@ -74,8 +74,10 @@ def test_writing_is_seen() -> None:
 
 def test_the_deepest_file_that_is_let_through_is_drawn() -> None:
     pytest.importorskip("resvg_py")
-    deep = '<g opacity="0.9" filter="blur(1)">' * 126 + "<rect width='8' height='8'/>"
-    svg.draw((HEAD + deep + "</g>" * 126 + "</svg>").encode(), 8)
+    deep = '<g opacity="0.995" filter="blur(0.2)">' * 126 + "<rect width='8' height='8'/>"
+    drawn = svg.draw((HEAD + deep + "</g>" * 126 + "</svg>").encode(), 8)
+    assert drawn.size == (8, 8)
+    assert np.asarray(drawn)[..., 3].any()
 
 
 def _holding(picture: bytes, kind: str = "png") -> str:
@@ -112,3 +114,18 @@ def test_a_damaged_picture_inside_is_refused(content: bytes) -> None:
         svg_guard.check(_holding(content))
     with pytest.raises(DecodeError, match="is no base64"):
         svg_guard.check(HEAD + LINK.replace("{}", "data:image/png;base64,AAAAA") + "</svg>")
+
+
+def test_a_file_for_which_memory_runs_out_is_not_called_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resvg_py = pytest.importorskip("resvg_py")
+
+    def too_much(**options: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", too_much)
+    with pytest.raises(DecodeError) as caught:
+        svg.draw((HEAD + "</svg>").encode(), 8)
+    assert category(str(caught.value)) == OUT_OF_MEMORY
+    assert isinstance(caught.value.__cause__, MemoryError)

@@ -1,6 +1,7 @@
 """Sources of features: the right weights in the right places, clear errors, a clean resize."""
 
 import builtins
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,27 @@ def test_every_name_of_the_weights_has_its_place(network: Any) -> None:
 
 def test_damaged_weights_are_named(network: Any, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    path.write_bytes(b"no weights")
-    with pytest.raises(ConfigError, match=r"weights\.pth is damaged or of another network"):
-        efficientnet.load_network(path)
+    whole = efficientnet.weights_path().read_bytes()
+    for content in (b"", b"no weights", whole[:5000], b"\x80\x02}q\x00(X", pickle.dumps([1])):
+        path.write_bytes(content)
+        with pytest.raises(
+            ConfigError, match=r"weights\.pth is damaged or of another network"
+        ) as caught:
+            efficientnet.load_network(path)
+        assert caught.value.__cause__ is not None  # for --traceback
+
+
+def test_a_fault_of_ours_is_not_called_damage(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", too_much)
+    with pytest.raises(MemoryError):
+        efficientnet.load_network(efficientnet.weights_path())
+    with pytest.raises(MemoryError):
+        inception._check(efficientnet.weights_path())
 
 
 @pytest.mark.parametrize(

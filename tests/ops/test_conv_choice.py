@@ -1,5 +1,6 @@
 """Which convolution a layer uses: when ours may be used, and how the choice is made and kept."""
 
+import itertools
 import json
 
 import pytest
@@ -299,14 +300,24 @@ def new_process(monkeypatch):
 @needs_kernels
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (4, 1), (3, 1)])
-def test_filtering_is_timed_too(transposed, kernel, stride) -> None:
+def test_filtering_is_timed_too(transposed, kernel, stride, monkeypatch) -> None:
+    """Each of the three operators for itself: filtered where that is the faster one."""
     case = FILTERED._replace(
         transposed=transposed, kernel_height=kernel, kernel_width=kernel, stride=stride
     )
-    ratio, winograd = measure(case)
+    ratio, _ = measure(case)  # by the clock
     assert 0 < ratio < float("inf")
-    assert all(used in (False, True) for used in winograd)
-    assert measure(case, filter=False)[1] == DIRECT
+
+    def timed(one, other):
+        one(), other()
+        return next(paces)
+
+    monkeypatch.setattr(conv_timing, "_times_faster", timed)
+    for faster in itertools.product((False, True), repeat=3):
+        paces = iter([*(2.0 if used else 0.5 for used in faster), 1.25])
+        assert measure(case) == (1.25, Winograd(*faster))
+    paces = iter([1.25])
+    assert measure(case, filter=False) == (1.25, DIRECT)
 
 
 @needs_kernels

@@ -87,7 +87,7 @@ def test_a_size_that_cannot_be_made_names_the_nearest(name: str, size: int) -> N
 def test_rotated_pictures_on_white_have_no_dark_corners_in_a_batch(tmp_path: Path) -> None:
     for number in range(6):
         picture = Image.new("RGB", (16, 16), "white")
-        picture.paste((10 * number, 0, 90), (5, 5, 11, 11))
+        picture.paste((40, 0, 90), (5, 5, 11, 11))  # all six the same, and when mirrored
         picture.save(tmp_path / f"{number}.png")
     options = PrepareOptions(size=16, keep_duplicates=True)
     prepare(FolderSource(tmp_path), options, tmp_path / "packed", workers=1)
@@ -95,7 +95,7 @@ def test_rotated_pictures_on_white_have_no_dark_corners_in_a_batch(tmp_path: Pat
     config = override(recipes.get("pokegan-dcgan"), changes)
     plain = dataclasses.replace(config.data, brightness=0.0, contrast=0.0, saturation=0.0)
     parts = build(dataclasses.replace(config, data=plain), PackedImages.open(tmp_path / "packed"))
-    images = parts.source.batch(0, 64).images.numpy()
+    images = parts.source.batch(0, 60).images.numpy()
     edge = np.concatenate([images[..., 0, :], images[..., -1, :]], -1)
     assert edge.min() > 0.999
     assert (np.abs(images - images[:1]).max((1, 2, 3)) > 0.1).any()  # they are turned

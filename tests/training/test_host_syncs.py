@@ -4,7 +4,9 @@ On the CPU every operator that would make a GPU's host wait is refused. What wai
 sampling and checkpoints is outside of the step; the observer of gradients is not called here.
 """
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,9 @@ from pokegan.config import RunConfig, override
 from pokegan.data.packed import PackedImages
 from pokegan.monitor.accumulate import Accumulator
 from pokegan.training.build import build
+from pokegan.training.recording import is_due
+from pokegan.training.session import train
+from pokegan.training.trainer import Trainer
 
 Narrow = Callable[..., RunConfig]
 aten = torch.ops.aten
@@ -82,6 +87,29 @@ def steps(config: RunConfig, count: int = 5) -> int:
 @pytest.mark.parametrize(("recipe", "changes"), CASES)
 def test_an_eager_step_never_waits(narrow: Narrow, recipe: str, changes: dict[str, Any]) -> None:
     assert steps(narrow(recipe, {"training.compile": "off", **changes})) > 100
+
+
+def test_a_trainer_never_waits_between_two_records(
+    narrow: Narrow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop itself: its step and what it does about a record that is not due."""
+    config = narrow("house-dcgan", {"output.log_every": 1000, "output.checkpoint_every": 1000})
+    mode, calls = NoWaiting(torch.device("cpu")), []
+    for name in ("_step", "_record_if_due"):
+        inner = getattr(Trainer, name)
+
+        def guarded(trainer: Trainer, name: str = name, inner: Any = inner) -> None:
+            ends_at = trainer.done + (name == "_step")  # a step before a record is looked at
+            records = is_due(config, ends_at, trainer.total)
+            calls.append((name, records))
+            with contextlib.nullcontext() if records else mode:
+                inner(trainer)
+
+        monkeypatch.setattr(Trainer, name, guarded)
+    train(config, tmp_path / "run")
+    assert calls.count(("_step", False)) == 5  # the sixth ends in the run's last record
+    assert calls.count(("_record_if_due", False)) == 5
+    assert mode.count > 100
 
 
 @pytest.mark.parametrize(

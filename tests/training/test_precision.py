@@ -26,9 +26,11 @@ from pokegan.training.whole_step import WholeStep
 
 
 @pytest.fixture(autouse=True)
-def float32_again() -> Iterator[None]:
+def flags_as_before() -> Iterator[None]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     yield
-    allow_tf32(False)
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("fp32", False)])

@@ -135,6 +135,29 @@ def test_a_run_shorter_than_an_epoch_keeps_its_first_grid(tiny: RunConfig, tmp_p
     assert run.grid.name == "epoch-0001.png"
 
 
+def test_samples_are_written_as_training_goes_on(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each step those of the steps before it are there, each a whole picture."""
+    there: list[list[str]] = []
+    step = Trainer._step
+
+    def looking(trainer: Trainer) -> None:
+        paths = sorted(trainer.folder.samples.glob("*.png"))
+        for path in paths:
+            with Image.open(path) as picture:
+                picture.load()
+        there.append([path.name for path in paths])
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "_step", looking)
+    train(override(tiny, {"length.steps": 24, "output.sample_every": 1}), tmp_path / "run")
+    first, second, third = (f"epoch-{number:04d}.png" for number in (0, 4, 8))
+    assert there[0] == there[9] == [first]
+    assert there[10] == there[19] == [first, second]  # after 10 steps of 8 pictures of 20
+    assert there[20] == there[23] == [first, second, third]
+
+
 def test_smoothing_without_targets_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     changes = {"objective.loss": "hinge", "objective.label_smoothing": 0.1}
     with pytest.raises(ConfigError, match="--label-smoothing has no effect"):

@@ -89,7 +89,6 @@ def test_a_closed_way_has_no_jump_at_its_seam(kind: str, latent: LatentConfig) -
     frames = list(walk(generator, 4, 60) if kind == "walk" else sweep(generator, 4, 60))
     pixels = np.stack(frames).astype(np.float64)
     steps = np.sqrt(((np.roll(pixels, -1, axis=0) - pixels) ** 2).mean(axis=(1, 2, 3, 4)))
-    assert steps[:-1].min() >= 0
     assert np.median(steps) > 0.1  # it moves
     assert steps[-1] <= 1.5 * np.median(steps)
 
