@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from awkward import saved
+from picture_files import saved
 from PIL import Image
 
 from pokegan.data import PrepareOptions

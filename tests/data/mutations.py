@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
-from awkward import contents, drawing, png, saved
+from awkward import contents
+from picture_files import drawing, png, saved
 from PIL import Image
 
 from pokegan.data.sniff import sniff

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from awkward import Files, saved
+from awkward import Files
 from children import ending
+from picture_files import saved
 from PIL import Image
 
 from pokegan.data import DrawnEntry, Entry, PackedImages, PrepareOptions, cached, prepare

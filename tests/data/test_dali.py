@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from awkward import Files, chunk, drawing, make_awkward, saved
+from awkward import Files, make_awkward
+from picture_files import chunk, drawing, saved
 from PIL import Image
 
 from pokegan.data import PrepareOptions, dali_pipeline, pixel_fit, prepare

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from awkward import Awkward, drawing, flat_drawing, make_awkward, on, png, saved, svg_text
+from awkward import Awkward, make_awkward
+from picture_files import drawing, flat_drawing, on, png, saved, svg_text
 from PIL import Image
 from torchvision.io import decode_image
 

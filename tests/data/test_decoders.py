@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import Files, chunk, drawing, make_awkward, saved
+from awkward import Files, make_awkward
+from picture_files import chunk, drawing, saved
 from PIL import Image
 
 from pokegan.cli.main import main

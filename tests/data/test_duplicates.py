@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from awkward import saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_files import saved
 from PIL import Image, ImageFilter
 
 from pokegan.data import PrepareOptions, prepare

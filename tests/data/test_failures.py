@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import saved
 from children import ending
+from picture_files import saved
 from PIL import Image
 
 import pokegan

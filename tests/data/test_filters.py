@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import Files, exif, saved, svg_text
+from awkward import Files
+from picture_files import exif, saved, svg_text
 from PIL import Image
 
 from pokegan.cli.main import main

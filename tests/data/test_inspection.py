@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import Files, saved
+from awkward import Files
+from picture_files import saved
 from PIL import Image
 
 from pokegan.data import PackedImages, PrepareOptions, measures, prepare

@@ -5,17 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import (
-    chunk,
-    drawing,
-    exif,
-    flat_drawing,
-    make_awkward,
-    on,
-    png,
-    saved,
-    swapped_profile,
-)
+from awkward import make_awkward
+from picture_files import chunk, drawing, exif, flat_drawing, on, png, saved, swapped_profile
 from PIL import Image, ImageCms
 
 from pokegan.data.decode import decode, upright

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import HEIGHT, WIDTH, Awkward, Files, drawing, make_awkward, on, saved
+from awkward import Awkward, Files, make_awkward
 from children import ending
+from picture_files import HEIGHT, WIDTH, drawing, on, saved
 from PIL import Image
 
 from pokegan.data import PackedImages, PrepareOptions, prepare, report_text

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from awkward import Files, saved
+from awkward import Files
+from picture_files import saved
 from PIL import Image
 
 from pokegan.data import PackedImages, PrepareOptions, prepare

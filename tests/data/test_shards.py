@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from awkward import saved
+from picture_files import saved
 from PIL import Image
 
 from pokegan.data import PrepareOptions, prepare

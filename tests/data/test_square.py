@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import saved
 from hypothesis import given
 from hypothesis import strategies as st
+from picture_files import saved
 from PIL import Image
 
 from pokegan.data import square as square_module

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from awkward import bomb, saved
+from picture_files import bomb, saved
 from PIL import Image
 
 from pokegan.data import svg, svg_guard

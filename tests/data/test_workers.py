@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from awkward import saved
+from picture_files import saved
 from PIL import Image
 from troubles import Busy, Crash, Deaf, OnceBusy, Slow, Stall
 
