@@ -53,6 +53,10 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 # In float32 where rounding stays rounding; a batch norm or Adam can make much more of it.
 STEADY = ("hpml", "sngan", "wgan-gp", "growing")
 RUNS = [(case, torch.float32) for case in STEADY] + [(case, torch.float64) for case in CASES]
+# Three ranks have shares that are no power of two; one long case and one dtype more show no more.
+FEWER = [
+    run for run in RUNS if run[0] != "aegan" and (run[1] == torch.float64 or "gp" not in run[0])
+]
 
 
 def name_of(case: str, dtype: torch.dtype) -> str:
@@ -119,7 +123,7 @@ def main(pictures: Path, out: Path) -> None:
     torch.set_num_threads(1)
     with joined(Launch.from_environment()) as ranks:
         ranks.connect(torch.device("cpu"), 60)
-        for case, dtype in RUNS:
+        for case, dtype in RUNS if ranks.count == 2 else FEWER:
             torch.set_default_dtype(dtype)
             state = train_case(case, pictures, ranks)
             torch.save(state, out / f"{name_of(case, dtype)}-rank-{ranks.rank}.pt")
