@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pokegan.augment.layout import levels
+from pokegan.ops.python_operator import python_operator
 
 _BILINEAR = 0  # these are the numbers of torch's grid sampler
 _ZEROS, _REFLECTION = 0, 2
@@ -78,13 +79,11 @@ def _grid(placement: Placement, pictures: Tensor) -> Tensor:
 # gradient of that is the sampling again.
 
 
-@torch.library.custom_op("pokegan::sample_bilinear", mutates_args=())
-def _sample(pictures: Tensor, grid: Tensor, padding: int) -> Tensor:
+def _sampled(pictures: Tensor, grid: Tensor, padding: int) -> Tensor:
     return torch.grid_sampler_2d(pictures, grid, _BILINEAR, padding, False)
 
 
-@torch.library.custom_op("pokegan::sample_bilinear_adjoint", mutates_args=())
-def _sample_adjoint(gradient: Tensor, grid: Tensor, padding: int) -> Tensor:
+def _adjoint(gradient: Tensor, grid: Tensor, padding: int) -> Tensor:
     # The second argument stands for the pictures, of which only the shape is used here.
     adjoint: Tensor = torch.ops.aten.grid_sampler_2d_backward(
         gradient, gradient, grid, _BILINEAR, padding, False, [True, False]
@@ -92,7 +91,7 @@ def _sample_adjoint(gradient: Tensor, grid: Tensor, padding: int) -> Tensor:
     return adjoint
 
 
-def _fake(pictures: Tensor, grid: Tensor, padding: int) -> Tensor:
+def _unknown(pictures: Tensor, grid: Tensor, padding: int) -> Tensor:
     return pictures.new_empty(pictures.shape)
 
 
@@ -109,6 +108,9 @@ def _backward_of_adjoint(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None
     return _sample(gradient, *ctx.saved_tensors, ctx.padding), None, None
 
 
-for _operator, _gradient in ((_sample, _backward), (_sample_adjoint, _backward_of_adjoint)):
-    _operator.register_fake(_fake)
-    _operator.register_autograd(_gradient, setup_context=_keep)
+_sample = python_operator(_sampled, "sample_bilinear", _unknown)
+_sample_adjoint = python_operator(_adjoint, "sample_bilinear_adjoint", _unknown)
+torch.library.register_autograd("pokegan::sample_bilinear", _backward, setup_context=_keep)
+torch.library.register_autograd(
+    "pokegan::sample_bilinear_adjoint", _backward_of_adjoint, setup_context=_keep
+)

@@ -4,14 +4,28 @@ The state is that of the `torch.optim.Adam`, in place: a checkpoint is the same 
 arithmetic is the fused kernel that the optimiser itself calls.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from pokegan.ops.python_operator import python_operator
 from pokegan.training.step import StepRefusedError
 
 _NEEDED = {"fused": True, "amsgrad": False, "maximize": False, "decoupled_weight_decay": False}
+
+
+class Adam(torch.optim.Adam):
+    """PyTorch's Adam, without the import of PyTorch's compiler when it is made, loaded or saved.
+
+    That takes 2 s, and all that it is for is that a compiler passes these methods by.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
 
 
 class AdamUpdate:
@@ -82,9 +96,6 @@ class AdamUpdate:
         self.steps: list[Tensor] = [state["step"] for state in states]
 
 
-@torch.library.custom_op(
-    "pokegan::adam_update", mutates_args=("parameters", "means", "squares", "steps")
-)
 def _adam_update(
     parameters: list[Tensor],
     gradients: list[Tensor],
@@ -118,3 +129,10 @@ def _adam_update(
         amsgrad=False,
         maximize=False,
     )
+
+
+python_operator(
+    _adam_update,
+    "adam_update",
+    changes=("parameters", "means", "squares", "steps"),
+)

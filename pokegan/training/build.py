@@ -25,6 +25,7 @@ from pokegan.objectives.settings import LossSettings, penalties, settle
 from pokegan.ops.random import Stream
 from pokegan.peers import whole
 from pokegan.tf32 import allow_tf32, search_algorithms
+from pokegan.training.adam_update import Adam
 from pokegan.training.distributed import Ranks
 from pokegan.training.ema import MovingAverage
 from pokegan.training.hardware import (
@@ -178,7 +179,7 @@ def build(
 
 def build_optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
     """Return fused Adam over the network's parameters."""
-    return torch.optim.Adam(
+    return Adam(
         network.parameters(),
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),

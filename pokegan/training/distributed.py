@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from pokegan.errors import ConfigError, PeerError, PokeganError, RankError
+from pokegan.ops.python_operator import python_operator
 from pokegan.training.launch import Launch
 from pokegan.training.operator_graph import always_run
 from pokegan.training.watch import Watch
@@ -317,20 +318,26 @@ class Ranks:
 # even where nobody reads what they give.
 
 
-@torch.library.custom_op("pokegan::gather_over_ranks", mutates_args=())
 def _gather_over_ranks(values: Tensor, number: int) -> Tensor:
     """`Ranks.gather` of the ranks with that number."""
     return _by_number[number].gather_now(values)
 
 
-@torch.library.custom_op("pokegan::sum_over_ranks", mutates_args=())
 def _sum_over_ranks(values: Tensor, number: int) -> Tensor:
     """`Ranks.sum` of the ranks with that number."""
     return _by_number[number].sum_now(values)
 
 
-always_run(torch.ops.pokegan.gather_over_ranks.default)
-always_run(torch.ops.pokegan.sum_over_ranks.default)
+def _gathered_shape(values: Tensor, number: int) -> Tensor:
+    return values.new_empty((_by_number[number].count, *values.shape))
+
+
+def _summed_shape(values: Tensor, number: int) -> Tensor:
+    return torch.empty_like(values, memory_format=torch.contiguous_format)
+
+
+always_run(python_operator(_gather_over_ranks, "gather_over_ranks", _gathered_shape))
+always_run(python_operator(_sum_over_ranks, "sum_over_ranks", _summed_shape))
 
 
 def use_device(launch: Launch, device: torch.device) -> None:

@@ -95,6 +95,11 @@ class _Recording(TorchDispatchMode):
         for place, tensor in enumerate(inputs):
             self._note(tensor, self.graph.placeholder(f"input_{place}"))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No compiler traces a recording, so PyTorch need not import it (2 s) to pass this by."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: torch._ops.OpOverload,

@@ -17,6 +17,7 @@ from pokegan.networks.progressive import fades
 from pokegan.networks.spectral_norm import SpectralNorm, spectral_norms
 from pokegan.objectives.phases import Phase, StepInput
 from pokegan.ops.conv_choice import split_products
+from pokegan.ops.python_operator import python_operator
 from pokegan.training.adam_update import AdamUpdate
 from pokegan.training.step import GradientObserver, Reduce, StepParts, StepRefusedError, clip
 
@@ -221,7 +222,9 @@ _numbers = itertools.count()
 _reducers: "weakref.WeakValueDictionary[int, _Reducer]" = weakref.WeakValueDictionary()
 
 
-@torch.library.custom_op("pokegan::reduce_gradients", mutates_args=("gradients",))
 def _reduce_gradients(gradients: list[Tensor], network: str, number: int) -> None:
     """Call the reducer of that number: no compiler looks into it."""
     _reducers[number].reduce(network, gradients)
+
+
+python_operator(_reduce_gradients, "reduce_gradients", changes=("gradients",))
