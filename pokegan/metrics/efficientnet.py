@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pokegan.damage import UNUSABLE
 from pokegan.errors import ConfigError
-from pokegan.metrics.damage import UNUSABLE
 from pokegan.metrics.resize import VERSION, as_floats, resize
 from pokegan.tf32 import exact_float32
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pokegan.damage import UNUSABLE
 from pokegan.errors import ConfigError
-from pokegan.metrics.damage import UNUSABLE
 from pokegan.metrics.resize import VERSION, as_floats, resize
 from pokegan.tf32 import exact_float32
 

@@ -1,12 +1,12 @@
 """Complete states on disk: `checkpoints/step-00001000.pt`, loaded without unpickling code."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pokegan.damage import UNUSABLE
 from pokegan.errors import CheckpointError
 from pokegan.files import atomic_path
 
@@ -42,9 +42,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except UNUSABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: damaged or no checkpoint ({reason[:120]})") from None
+        raise CheckpointError(f"{path}: damaged or no checkpoint ({reason[:120]})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this pokegan (format {FORMAT})")
     return state

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -142,6 +143,28 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tiny: RunConfig, tmp_path: P
     assert any("passed over" in line and newest.name in line for line in told)
     assert checkpoint.load(newest)["step"] == 8
     assert newest.with_name(newest.name + ".damaged").stat().st_size == 1000
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_of_damaged_checkpoints_every_one_says_so(tmp_path: Path) -> None:
+    """PyTorch's reader raises whatever it stumbles over; a state that it still reads is one."""
+    state = {"config": "{}", "weights": torch.arange(6.0), "nested": {"rates": [1e-4, None]}}
+    path = checkpoint.save(tmp_path, 7, state, keep=1)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    said: list[str] = []
+    for _ in range(1500):
+        content = bytearray(whole)
+        for place in random.integers(len(content), size=random.integers(1, 4)):
+            content[place] = random.integers(256)
+        path.write_bytes(
+            content[: random.integers(len(content))] if len(said) % 5 == 4 else content
+        )
+        try:
+            assert checkpoint.load(path)["format"] == checkpoint.FORMAT
+        except CheckpointError as error:
+            said.append(str(error))
+    assert 300 < len(said) < 1500
+    assert all(str(path) in line and "\n" not in line for line in said)
 
 
 def test_a_damaged_checkpoint_never_costs_a_good_one(tiny: RunConfig, tmp_path: Path) -> None:
