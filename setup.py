@@ -11,6 +11,7 @@ POKEGAN_REQUIRE_BUILD=1 makes a failed build an error; TORCH_CUDA_ARCH_LIST as i
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ if CUDA_HOME:
     os.environ["CUDA_HOME"] = CUDA_HOME  # read by torch when it is imported
 
 import torch  # noqa: E402  (after CUDA_HOME is set)
+from torch.utils import cpp_extension  # noqa: E402
 from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension  # noqa: E402
 
 
@@ -142,7 +144,16 @@ class OptionalBuild(BuildExtension):
         target = self._folder() / "pokegan/_build.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         facts = {"modules": self.outcome, "torch": torch.__version__, "cuda_home": CUDA_HOME}
+        if self.outcome["_C_cuda"] == "built":
+            facts["cuda_targets"] = cuda_targets()
         target.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def cuda_targets() -> list[str]:
+    """What nvcc makes for TORCH_CUDA_ARCH_LIST or this machine: sm_80, or compute_90 for PTX."""
+    flags = getattr(cpp_extension, "_get_cuda_arch_flags", list)()  # private: none if it goes
+    code = " ".join(flag.rpartition("code=")[2] for flag in flags)  # "-gencode=" has one, too
+    return sorted(set(re.findall(r"(?:sm|compute)_\d+[af]?", code)))
 
 
 def _one_line(error: Exception) -> str:

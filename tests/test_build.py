@@ -3,13 +3,17 @@
 import importlib.util
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pokegan.ops.extension import Status, build_facts, status
+from pokegan.errors import ConfigError
+from pokegan.ops import extension
+from pokegan.ops.extension import Status, build_facts, runs_on, status
+from pokegan.training.hardware import choose_device
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -98,3 +102,76 @@ def test_the_choice_of_operators(choice: str) -> None:
         assert f"cpu={status().cpu}" in done.stdout
     else:
         assert "POKEGAN_OPS=compiled, but" in done.stderr
+
+
+def compiled_for(monkeypatch: pytest.MonkeyPatch, *targets: str) -> None:
+    monkeypatch.setattr(extension, "build_facts", lambda: {"cuda_targets": list(targets)})
+    monkeypatch.setattr(extension, "status", lambda: Status(True, True, "compiled", "compiled"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "runs", "fails"),
+    [
+        # CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility" and, for the
+        # letters, "Architecture- and Family-Specific Features".
+        (["sm_80"], [(8, 0), (8, 6), (8, 9)], [(7, 5), (9, 0), (10, 0)]),
+        (["sm_86"], [(8, 6), (8, 9)], [(8, 0), (9, 0)]),
+        (["compute_80"], [(8, 0), (8, 6), (9, 0), (12, 0)], [(7, 0), (7, 5)]),
+        (["sm_80", "sm_90", "compute_90"], [(8, 0), (9, 0), (10, 3), (12, 1)], [(7, 5), (6, 1)]),
+        (["sm_90a"], [(9, 0)], [(8, 9), (10, 0)]),
+        (["compute_90a"], [(9, 0)], [(8, 0), (10, 0)]),
+        (["sm_103f"], [(10, 3)], [(10, 0), (12, 0)]),
+        (["sm_120"], [(12, 0), (12, 1)], [(10, 0), (9, 0)]),
+    ],
+)
+def test_the_gpus_that_run_what_was_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+    targets: list[str],
+    runs: list[tuple[int, int]],
+    fails: list[tuple[int, int]],
+) -> None:
+    compiled_for(monkeypatch, *targets)
+    assert [capability for capability in runs if not runs_on(capability)] == []
+    assert [capability for capability in fails if runs_on(capability)] == []
+
+
+def test_a_gpu_that_the_operators_were_not_compiled_for_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # There is no such GPU here: what PyTorch says of it stands in.
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda index: (7, 5))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "Tesla T4")
+    compiled_for(monkeypatch, "sm_80", "sm_90", "compute_90")
+    with pytest.raises(ConfigError) as told:
+        choose_device("auto")
+    assert "Tesla T4" in str(told.value)
+    assert "TORCH_CUDA_ARCH_LIST=7.5 pip install -e ." in str(told.value)
+    assert choose_device("cpu").type == "cpu"
+    compiled_for(monkeypatch, "sm_75")
+    assert choose_device("auto").type == "cuda"
+
+
+def compiled_into(module: bytes) -> set[str]:
+    """The targets in nvcc's fat binaries: each a header, then entries of PTX (1) or code (2)."""
+    found = set()
+    at = 0
+    while (at := module.find(b"\x50\xed\x55\xba", at)) >= 0:
+        header, length = struct.unpack_from("<HQ", module, at + 6)
+        entry, at = at + header, at + header + length
+        while entry < at:
+            kind, _, header, length = struct.unpack_from("<HHIQ", module, entry)
+            (capability,) = struct.unpack_from("<I", module, entry + 28)
+            found.add(f"{'compute' if kind == 1 else 'sm'}_{capability}")
+            entry += header + length
+    return found
+
+
+def test_what_the_operators_were_compiled_for_is_written_down() -> None:
+    facts = build_facts()
+    if facts.get("modules", {}).get("_C_cuda") != "built":
+        pytest.skip("the CUDA operators were not built")
+    (module,) = (ROOT / "pokegan").glob("_C_cuda*.so")
+    targets = compiled_into(module.read_bytes())
+    assert targets
+    assert {str(target).rstrip("af") for target in facts["cuda_targets"]} == targets

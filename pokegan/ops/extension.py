@@ -72,6 +72,31 @@ def build_facts() -> dict[str, object]:
     return facts if isinstance(facts, dict) else {}
 
 
+def runs_on(capability: tuple[int, int]) -> bool:
+    """Return whether the CUDA kernels that are in use run on a GPU of compute `capability`.
+
+    Machine code (`sm_80`) runs on GPUs of its major version from its minor one on, PTX
+    (`compute_80`) on all later ones, both with a letter behind the number on that one alone (CUDA
+    C++ Programming Guide, binary and PTX compatibility). Without kernels, or without word of what
+    they were compiled for, nothing stands in the way.
+    """
+    targets = build_facts().get("cuda_targets")
+    if not status().cuda or not isinstance(targets, list) or not targets:
+        return True
+    return any(_target_runs_on(str(target), capability) for target in targets)
+
+
+def _target_runs_on(target: str, capability: tuple[int, int]) -> bool:
+    kind, _, number = target.partition("_")
+    digits = number.rstrip("af")
+    built = divmod(int(digits), 10)
+    if digits != number:
+        return built == capability
+    if kind == "compute":
+        return built <= capability
+    return built[0] == capability[0] and built[1] <= capability[1]
+
+
 def _has_gpu() -> bool:
     import torch
 

@@ -14,7 +14,7 @@ from pokegan.data import dali_pipeline
 from pokegan.ops import conv_units, status
 from pokegan.ops.conv_choice import measured, mode
 from pokegan.ops.extension import build_facts
-from pokegan.training.hardware import bfloat16_units
+from pokegan.training.hardware import bfloat16_units, other_capability
 
 REBUILD = "install a C++17 compiler, then run: pip install -e . --force-reinstall --no-deps"
 REBUILD_CUDA = (
@@ -82,6 +82,8 @@ def _devices() -> list[str]:
         for index in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(index)
             lines.append(f"cuda:{index}     {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+            if without := other_capability(index):
+                lines.append(f"           {without}")
     else:
         lines.append("cuda       no GPU can be used; training runs on the CPU")
     return [*lines, *_compiling(), f"cache      {cache_folder()}"]

@@ -9,19 +9,37 @@ import torch
 
 from pokegan.errors import ConfigError
 from pokegan.ops import conv_units
+from pokegan.ops.extension import runs_on
 
 
 def choose_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda`.
 
     Raises:
-        ConfigError: `cuda` is wanted and cannot be used.
+        ConfigError: `cuda` is wanted and cannot be used, or the operators that were built do not
+            run on the GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "--device cuda: torch sees no CUDA GPU here; use --device cpu, or see `pokegan doctor`"
         )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if without := other_capability(0):
+        raise ConfigError(f"{without}; or use POKEGAN_OPS=reference, or --device cpu")
+    return torch.device("cuda")
+
+
+def other_capability(index: int) -> str:
+    """Say that the operators were not compiled for GPU `index`, and what to do; else ``""``."""
+    capability = torch.cuda.get_device_capability(index)
+    if runs_on(capability):
+        return ""
+    number = ".".join(str(part) for part in capability)
+    return (
+        f"the CUDA operators were not compiled for compute capability {number}, which "
+        f"{torch.cuda.get_device_name(index)} has: TORCH_CUDA_ARCH_LIST={number} pip install -e ."
+    )
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
