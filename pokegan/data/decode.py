@@ -8,7 +8,6 @@ import contextlib
 import io
 import re
 import struct
-import warnings
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from pokegan.data import frames, jpeg, modes
 from pokegan.data.filters import SVG, Original
 from pokegan.data.options import MAX_PIXELS, RGB, WHITE
+from pokegan.data.quiet import quiet
 from pokegan.data.refusals import OUT_OF_MEMORY, DecodeError
 from pokegan.data.sniff import foreign, sniff
 
@@ -112,8 +112,7 @@ def composite(picture: Image.Image, background: RGB) -> Image.Image:
 def _raster(content: bytes, kind: str, max_pixels: int, target: int | None) -> Decoded:
     """An upright picture of mode RGB or RGBA from one of the formats that Pillow reads."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return _raster_unguarded(content, kind, max_pixels, target)
     except DecodeError:
         raise

@@ -3,7 +3,6 @@
 Each is imported where it is used: most preparations use none, and start the sooner.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,6 +11,7 @@ from PIL import Image
 
 from pokegan.data.jpeg import has_too_many_scans
 from pokegan.data.options import DECODERS
+from pokegan.data.quiet import quiet
 from pokegan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ def _by_torchvision(files: "Sequence[tuple[bytes, Plain]]") -> list[Image.Image 
     from torchvision.io import ImageReadMode, decode_image
 
     pictures: list[Image.Image | None] = []
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="torchvision")
     for content, _ in files:
         try:
-            data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-            levels = decode_image(data, ImageReadMode.UNCHANGED)  # [C, H, W]
+            with quiet():
+                data = torch.frombuffer(content, dtype=torch.uint8)  # read only, and only read
+                levels = decode_image(data, ImageReadMode.UNCHANGED)  # [C, H, W]
             pictures.append(_picture(levels.permute(1, 2, 0).contiguous().numpy()))
         except RuntimeError:
             pictures.append(None)

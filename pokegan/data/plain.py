@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from pokegan.data.decode import upright
 from pokegan.data.options import MAX_PIXELS
+from pokegan.data.quiet import quiet
 
 _ORIENTATION = 0x0112
 _XMP_TURNED = re.compile(rb'tiff:Orientation(?:="|>)[^1]')
@@ -207,9 +208,10 @@ def _joined(segments: list[bytes]) -> bytes:
 
 def _is_upright(exif: bytes) -> bool:
     try:
-        read = Image.Exif()
-        read.load(exif)
-        return bool(read.get(_ORIENTATION, 1) == 1)
+        with quiet():
+            read = Image.Exif()
+            read.load(exif)
+            return bool(read.get(_ORIENTATION, 1) == 1)
     except Exception:  # Pillow raises what it likes at damaged EXIF data
         return False
 

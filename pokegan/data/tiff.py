@@ -2,9 +2,10 @@
 
 import contextlib
 import io
-import warnings
 
 from PIL import TiffImagePlugin
+
+from pokegan.data.quiet import quiet
 
 _WIDTH, _LENGTH = 256, 257
 _BITS_PER_SAMPLE = 258
@@ -16,8 +17,7 @@ _NUMBERS = {1: "integers", 2: "signed integers", 3: "floating point numbers"}
 
 def layout(content: bytes) -> str | None:
     """The pixels of a sound TIFF file in words, as `2 x 16-bit integers`; None for a broken one."""
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # it may hold anything
-        warnings.simplefilter("ignore")
+    with contextlib.suppress(Exception), quiet():  # it may hold anything
         tags = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
         file = io.BytesIO(content)
         file.seek(tags.next)

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from pokegan.data.batches import Augmentation, Gather, Line, RealBatch
 from pokegan.data.encoded import EncodedPictures
 from pokegan.data.options import PrepareOptions
 from pokegan.data.plain import plainly_encoded
+from pokegan.data.quiet import quiet
 from pokegan.data.shrink import downscaled
 from pokegan.data.square import fit
 from pokegan.data.streamed import Pixels, pillow_square
@@ -180,8 +180,7 @@ def _decoded_jpeg(content: bytes, options: PrepareOptions) -> Image.Image | None
         return None
     if min(width, height) >= _REDUCED * options.size or width * height > options.max_pixels:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its giving the decoders away
+    with quiet():
         data = torch.frombuffer(content, dtype=torch.uint8)  # read only, and only read
         try:
             pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
