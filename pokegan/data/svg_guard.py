@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 from PIL import Image
 
+from pokegan.data.quiet import quiet
 from pokegan.data.refusals import DecodeError
 from pokegan.data.sniff import as_text, is_svg
 
@@ -114,7 +115,7 @@ def _data(url: str) -> bytes:
 def _pixels(picture: bytes) -> int:
     """Width times height by the header of a picture file; nothing of it is decoded."""
     try:
-        with Image.open(io.BytesIO(picture), formats=_INNER_FORMATS) as image:
+        with quiet(), Image.open(io.BytesIO(picture), formats=_INNER_FORMATS) as image:
             return int(image.width * image.height)
     except Image.DecompressionBombError:
         return _MAX_INNER_PIXELS + 1

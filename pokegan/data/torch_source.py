@@ -163,7 +163,8 @@ def square(content: bytes, name: str, options: PrepareOptions) -> Pixels:
     """
     picture = None
     if content.startswith(_JPEG) and plainly_encoded(content):
-        picture = _decoded_jpeg(content, options)
+        with quiet():
+            picture = _decoded_jpeg(content, options)
     if picture is None:
         return pillow_square(content, name, options)
     return np.asarray(fit(picture, options.size, options.fit, options.background))
@@ -180,12 +181,11 @@ def _decoded_jpeg(content: bytes, options: PrepareOptions) -> Image.Image | None
         return None
     if min(width, height) >= _REDUCED * options.size or width * height > options.max_pixels:
         return None
-    with quiet():
-        data = torch.frombuffer(content, dtype=torch.uint8)  # read only, and only read
-        try:
-            pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
-        except RuntimeError:
-            return None
+    data = torch.frombuffer(content, dtype=torch.uint8)  # read only, and only read
+    try:
+        pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
+    except RuntimeError:
+        return None
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 

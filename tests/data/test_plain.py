@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from pokegan.data.decode import decode, upright
 from pokegan.data.plain import Plain, normalised, plain_header, plainly_encoded
+from pokegan.data.quiet import quiet
 from pokegan.data.refusals import DecodeError
 
 RGBA = Image.fromarray(drawing())
@@ -123,7 +124,8 @@ def test_of_the_awkward_folder_the_ordinary_files_are_plain(tmp_path: Path) -> N
     made = make_awkward(tmp_path)
     plain = {name for name in made.good if plainly_encoded((tmp_path / name).read_bytes())}
     assert plain >= PLAIN_FILES
-    pictures = {name: Image.open(tmp_path / name) for name in plain}
+    with quiet():
+        pictures = {name: Image.open(tmp_path / name) for name in plain}
     assert {picture.mode for picture in pictures.values()} == {"RGB", "RGBA", "L"}
     assert {picture.format for picture in pictures.values()} == {"PNG", "JPEG"}
     assert not any("transparency" in picture.info for picture in pictures.values())

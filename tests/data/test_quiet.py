@@ -1,5 +1,6 @@
 """Decoders' warnings are kept back while files are read, all others never, in any thread."""
 
+import base64
 import io
 import os
 import signal
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from pokegan.data.decode import decode
+from pokegan.data.options import PrepareOptions
 from pokegan.data.plain import plainly_encoded
 from pokegan.data.quiet import quiet
+from pokegan.data.torch_source import square
 
 WAIT_S = 60.0
 
@@ -42,7 +45,18 @@ def test_pillow_warns_of_damaged_exif_data(damaged_exif: bytes) -> None:
         pillow_warns(b"\x02\0")
 
 
-@pytest.mark.parametrize("read", [decode, plainly_encoded])
+def square_by_torchvision(content: bytes) -> object:
+    return square(content, "a picture", PrepareOptions(8)).shape
+
+
+def inside_an_svg(content: bytes) -> object:
+    pytest.importorskip("resvg_py")
+    picture = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8">'
+    return decode(f'{head}<image href="{picture}" width="8" height="8"/></svg>'.encode())
+
+
+@pytest.mark.parametrize("read", [decode, plainly_encoded, square_by_torchvision, inside_an_svg])
 def test_who_reads_a_file_does_not_hear_it(
     read: Callable[[bytes], object], damaged_exif: bytes
 ) -> None:
