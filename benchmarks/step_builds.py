@@ -3,13 +3,16 @@
 import copy
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from pokegan.config import RunConfig, override
 from pokegan.data.loaders import PictureSet
 from pokegan.training.build import Parts, build
 from pokegan.training.compiled_step import CompiledStep, Runner
+from pokegan.training.networks import build_networks
 from pokegan.training.step import EagerStep
 from pokegan.training.whole_step import WholeStep
 
@@ -22,7 +25,7 @@ class FellBackError(RuntimeError):
     """Steps did not run in the mode that was asked for."""
 
 
-def build_in(mode: str, config: RunConfig, packed: PictureSet) -> Parts:
+def build_in(mode: str, config: RunConfig, packed: PictureSet, in_float64: bool = False) -> Parts:
     """Return the parts of a run.
 
     Args:
@@ -30,12 +33,29 @@ def build_in(mode: str, config: RunConfig, packed: PictureSet) -> Parts:
             raise where they do not work; after other ones `require` says.
         config: all other settings.
         packed: the pictures.
+        in_float64: networks, and what they are given, instead of the config's precision.
     """
-    parts = build(override(config, {"training.compile": _COMPILE[mode]}), packed)
+    config = override(config, {"training.compile": _COMPILE[mode]})
+    parts = build(config, packed, networks_in_float64(config) if in_float64 else None)
     if mode != "compiled":
         return parts
     assert isinstance(parts.step, EagerStep)
     return dataclasses.replace(parts, step=CompiledStep(Runner(WholeStep(parts.step.parts))))
+
+
+def networks_in_float64(config: RunConfig) -> dict[str, nn.Module]:
+    """Return the networks of a run in float64, which turn whatever they are given into it."""
+    networks = build_networks(config)
+    for network in networks.values():
+        network.double().register_forward_pre_hook(_to_float64)
+    return networks
+
+
+def _to_float64(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        one.double() if isinstance(one, Tensor) and one.is_floating_point() else one
+        for one in inputs
+    )
 
 
 def require(mode: str, parts: Parts) -> None:
@@ -51,13 +71,13 @@ def copy_state(one: Parts, other: Parts) -> None:
 
 
 @torch.no_grad()
-def nudge(parts: Parts) -> None:
-    """Change every weight by a rounding: about 1e-7 of itself."""
+def nudge(parts: Parts, share: float = 1e-7) -> None:
+    """Change every weight by about that share of itself."""
     random = torch.Generator().manual_seed(0)
     for network in parts.networks.values():
         for weight in network.parameters():
             noise = torch.randn(weight.shape, generator=random).to(weight)
-            weight.mul_(1 + 1e-7 * noise)
+            weight.mul_(1 + share * noise)
 
 
 def apart(one: Parts, other: Parts) -> float:

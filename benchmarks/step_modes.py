@@ -2,17 +2,20 @@
 
     python benchmarks/step_modes.py                             # 50 steps of four recipes
     python benchmarks/step_modes.py --batch 8 --recipes hpml aegan
+    python benchmarks/step_modes.py --batch 8 --precision fp64  # slow on a processor
     python benchmarks/step_modes.py --device cuda --precision bf16 --batch 64 --json modes.json
 
 Recorded and compiled on a processor; on a GPU compiled and captured. All modes start from one
 state, that of an eager run after --warm-up steps, and see the same pictures in the same order. At
 the very start Adam divides every gradient by its own size, so that rounding alone decides the sign
 of the smallest ones, and any two roundings part. `control` is how far an eager run parts whose
-weights were changed by 1e-7: what no rounding can be better than. In fp32 a mode fails whose losses
-differ by more than 1e-5 and more than three times as much as the control's, or whose weights differ
-by more than 1e-4 and three times the control's, relatively (--tolerance scales the two constants;
-other precisions are measured and not judged). A step that fell back to another mode fails in every
-precision. The time of a step is the median over the steps after the first half, modes alternating.
+weights were changed by a rounding: what no other order of sums can be better than. In fp32 a mode
+fails whose losses differ by more than 1e-5 and more than three times as much as the control's, or
+whose weights differ by more than 1e-4 and three times the control's, relatively (--tolerance scales
+the two constants). In fp64 the control's counts for nothing: networks in float64, which no run has,
+make the rounding nine digits smaller and leave what else a mode may do differently. tf32 and bf16
+are measured and not judged. A step that fell back to another mode fails in every precision. The
+time of a step is the median over the steps after the first half, modes alternating.
 """
 
 import argparse
@@ -47,12 +50,15 @@ from pokegan.training.step import StepRefusedError
 
 RECIPES = ("hpml", "gan-pokemon-sngan:hinge", "gan-pokemon-dcgan:wgan-gp", "aegan")
 LOSSES, WEIGHTS = 1e-5, 1e-4
+FLOAT64 = "fp64"  # networks in float64, which no run has
+FLOAT32_ROUNDING, FLOAT64_ROUNDING = 1e-7, 2e-16  # of a weight
 ROUNDING = 3.0  # so many times the control's distance is still rounding
 
 
 def configured(name: str, args: argparse.Namespace) -> RunConfig:
     recipe, _, loss = name.partition(":")
-    changes = {"training.device": args.device, "training.precision": args.precision}
+    precision = "fp32" if args.precision == FLOAT64 else args.precision
+    changes = {"training.device": args.device, "training.precision": precision}
     changes |= {"data.source": args.data} if args.data else {"data.source": "demo"}
     changes |= {"objective.loss": loss, "objective.label_smoothing": 0.0} if loss else {}
     changes |= {"training.batch": args.batch} if args.batch else {}
@@ -82,13 +88,14 @@ def compare(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     packed = PackedImages.open(args.data) if args.data else open_data("demo", PrepareOptions(size))
     batch = config.training.batch
     wanted = MODES[args.device]
-    runs = {one: build_in(one, config, packed) for one in wanted}
-    runs["control"] = build_in("eager", config, packed)
+    wide = args.precision == FLOAT64
+    runs = {one: build_in(one, config, packed, wide) for one in wanted}
+    runs["control"] = build_in("eager", config, packed, wide)
     for number in range(args.warm_up):
         timed_step(runs["eager"], batch, number)
     for one in (*wanted[1:], "control"):
         copy_state(runs["eager"], runs[one])
-    nudge(runs["control"])
+    nudge(runs["control"], FLOAT64_ROUNDING if wide else FLOAT32_ROUNDING)
     times: dict[str, list[float]] = {one: [] for one in runs}
     worst = dict.fromkeys(runs, 0.0)
     for number in range(args.warm_up, args.warm_up + args.steps):
@@ -107,7 +114,7 @@ def compare(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             "recipe": name,
             "size": size,
             "batch": batch,
-            "precision": config.training.precision,
+            "precision": args.precision,
             "mode": mode,
             "losses": worst[mode],
             "control_losses": worst["control"],
@@ -128,11 +135,13 @@ def compare(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def verdict(row: dict[str, Any], tolerance: float) -> str:
-    """Return whether a mode agrees with the eager one to rounding; of fp32 alone."""
-    if row["precision"] != "fp32":
+    """Return whether a mode agrees with the eager one: in fp64, and but for rounding in fp32."""
+    if row["precision"] not in ("fp32", FLOAT64):
         return ""
-    losses = max(tolerance * LOSSES, ROUNDING * row["control_losses"])
-    weights = max(tolerance * WEIGHTS, ROUNDING * row["control_weights"])
+    losses, weights = tolerance * LOSSES, tolerance * WEIGHTS
+    if row["precision"] == "fp32":
+        losses = max(losses, ROUNDING * row["control_losses"])
+        weights = max(weights, ROUNDING * row["control_weights"])
     good = row["losses"] <= losses and row["weights"] <= weights
     return "agrees" if good else "DIFFERS"
 
@@ -160,7 +169,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=0, help="images; the recipe's")
     parser.add_argument("--data", type=Path, help="a packed set; the demo set")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", FLOAT64))
     parser.add_argument("--tolerance", type=float, default=1.0)
     parser.add_argument("--floor", type=float, default=1e-3, help="losses nearer to 0 count as it")
     parser.add_argument("--json", type=Path, help="a file for the rows, and what they stand on")

@@ -12,6 +12,7 @@ from pokegan.objectives.labels import Labels
 from pokegan.objectives.losses import AdversarialLoss
 from pokegan.objectives.penalties import Penalty, Seen
 from pokegan.objectives.phases import Phase, PhaseResult, StepInput
+from pokegan.objectives.precision import at_least_float32
 
 Network = Callable[[Tensor], Tensor]
 LatentSampler = Callable[[Tensor, Tensor, str], Tensor]
@@ -117,8 +118,8 @@ class AdversarialObjective:
         """Return how badly the discriminator tells real pictures from fakes."""
         fake = self._augmented(self._fakes_for_discriminator(inputs), inputs, "fake")
         real = self._augmented(inputs.real, inputs, "real")
-        real_logits = self.discriminator(real).float()
-        fake_logits = self.discriminator(fake).float()
+        real_logits = at_least_float32(self.discriminator(real))
+        fake_logits = at_least_float32(self.discriminator(fake))
         if self.observe is not None:
             self.observe(real_logits.detach() - (self.loss.undecided or 0.0))
         loss = self._told_apart(real_logits, fake_logits, inputs)
@@ -148,7 +149,7 @@ class AdversarialObjective:
         fakes = inputs.shared.pop("fakes", None)
         if fakes is None:
             fakes = self.generator(self.latents(inputs.samples, inputs.step, "generator"))
-        logits = self.discriminator(self._augmented(fakes, inputs, "generator")).float()
+        logits = at_least_float32(self.discriminator(self._augmented(fakes, inputs, "generator")))
         loss = self._fooled(logits, self._real_logits(inputs, logits))
         return PhaseResult(
             loss,
@@ -178,7 +179,9 @@ class AdversarialObjective:
         if not self.loss.relativistic:
             return fake_logits
         with torch.no_grad():
-            return self.discriminator(self._augmented(inputs.real, inputs, "real")).float()
+            return at_least_float32(
+                self.discriminator(self._augmented(inputs.real, inputs, "real"))
+            )
 
     def _fakes_for_discriminator(self, inputs: StepInput) -> Tensor:
         latents = self.latents(inputs.samples, inputs.step, "discriminator")

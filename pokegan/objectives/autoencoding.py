@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pokegan.errors import ConfigError
 from pokegan.objectives.adversarial import LatentSampler, Network
 from pokegan.objectives.phases import Phase, PhaseResult, StepInput
+from pokegan.objectives.precision import at_least_float32
 from pokegan.ops.soft_labels import cross_entropy
 
 CHUNK = 64  # pictures that are reconstructed at once
@@ -113,11 +114,11 @@ class AutoencodingObjective:
         """Return how badly X and Z are told from what is made and from what came back."""
         made = self._cycles_for_discriminators(inputs)
         x = [
-            self.discriminator(pictures).float()
+            at_least_float32(self.discriminator(pictures))
             for pictures in (inputs.real, made.fakes, made.reconstructions)
         ]
         z = [
-            self.latent_discriminator(latents).float()
+            at_least_float32(self.latent_discriminator(latents))
             for latents in (made.latents, made.encoded, made.reencoded)
         ]
         pictures, latents = self._told_apart(*x), self._told_apart(*z)
@@ -138,11 +139,19 @@ class AutoencodingObjective:
     def generator_loss(self, inputs: StepInput) -> PhaseResult:
         """Return how badly both come back, and how badly they fool the discriminators."""
         made = self._cycles_for_generator(inputs)
-        x = [self.discriminator(one).float() for one in (made.fakes, made.reconstructions)]
-        z = [self.latent_discriminator(one).float() for one in (made.encoded, made.reencoded)]
+        x = [
+            at_least_float32(self.discriminator(pictures))
+            for pictures in (made.fakes, made.reconstructions)
+        ]
+        z = [
+            at_least_float32(self.latent_discriminator(latents))
+            for latents in (made.encoded, made.reencoded)
+        ]
         terms = {
-            "reconstruction": F.l1_loss(made.reconstructions.float(), inputs.real.float()),
-            "latent_reconstruction": F.mse_loss(made.reencoded.float(), made.latents.float()),
+            "reconstruction": _l1(made.reconstructions, inputs.real),
+            "latent_reconstruction": F.mse_loss(
+                at_least_float32(made.reencoded), at_least_float32(made.latents)
+            ),
             "generator": (cross_entropy(x[0], 1.0) + cross_entropy(x[1], 1.0)) / 2,
             "encoder": (cross_entropy(z[0], 1.0) + cross_entropy(z[1], 1.0)) / 2,
         }
@@ -194,7 +203,11 @@ def reconstruct(encoder: nn.Module, generator: nn.Module, pictures: Tensor) -> T
 
 def reconstruction_l1(encoder: nn.Module, generator: nn.Module, pictures: Tensor) -> Tensor:
     """Return the mean |X_tilde - X| over pictures in [-1, 1] as a scalar; see `reconstruct`."""
-    return F.l1_loss(reconstruct(encoder, generator, pictures).float(), pictures.float())
+    return _l1(reconstruct(encoder, generator, pictures), pictures)
+
+
+def _l1(made: Tensor, wanted: Tensor) -> Tensor:
+    return F.l1_loss(at_least_float32(made), at_least_float32(wanted))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pokegan.errors import ConfigError
+from pokegan.objectives.precision import at_least_float32
 from pokegan.ops.random import Stream, uniform
 from pokegan.ops.second_order import gradients_by_input
 
@@ -41,7 +42,7 @@ def gradient_penalty(
         Scalar, differentiable by the critic's parameters.
     """
     with _full_precision(real):
-        real, fake = _at_least_float32(real), _at_least_float32(fake)
+        real, fake = at_least_float32(real), at_least_float32(fake)
         between = torch.lerp(fake, real, mix.to(real)[:, None, None, None])
         norms: Tensor = torch.linalg.vector_norm(_gradients(critic, between, anchor), dim=1)  # [N]
         return (norms - 1).square().mean()
@@ -53,7 +54,7 @@ def zero_centred_penalty(critic: Critic, pictures: Tensor, anchor: Tensor | None
     R1 on real pictures, R2 on fakes; gamma is to be multiplied. `anchor` is `StepInput.anchor`.
     """
     with _full_precision(pictures):
-        gradients: Tensor = _gradients(critic, _at_least_float32(pictures), anchor)
+        gradients: Tensor = _gradients(critic, at_least_float32(pictures), anchor)
         return 0.5 * gradients.square().sum(dim=1).mean()
 
 
@@ -70,7 +71,7 @@ def consistency_term(critic: FeatureCritic, real: Tensor, bound: float = 0.0) ->
         bound: M', at least 0.
     """
     with _full_precision(real):
-        pictures = _at_least_float32(real.detach())
+        pictures = at_least_float32(real.detach())
         (one, features), (other, other_features) = critic(pictures), critic(pictures)
         distance = (one - other).square()
         distance = distance + FEATURE_WEIGHT * (features - other_features).square().mean(dim=1)
@@ -216,10 +217,6 @@ def _gradients_at(critic: Critic, points: Tensor) -> Tensor:
     with gradients_by_input():
         (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     return gradients.flatten(1)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:

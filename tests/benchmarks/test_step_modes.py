@@ -29,6 +29,9 @@ ROW = {
         ({"weights": 2e-4}, 3.0, "agrees"),
         ({"weights": 2e-4, "control_weights": 7e-5}, 1.0, "agrees"),
         ({"weights": float("nan")}, 1.0, "DIFFERS"),
+        ({"precision": "fp64"}, 1.0, "agrees"),
+        ({"weights": 2e-4, "control_weights": 7e-5, "precision": "fp64"}, 1.0, "DIFFERS"),
+        ({"losses": 2e-5, "control_losses": 7e-6, "precision": "fp64"}, 1.0, "DIFFERS"),
         ({"weights": 1.0, "precision": "bf16"}, 1.0, ""),
     ],
 )
