@@ -70,14 +70,19 @@ def copy_state(one: Parts, other: Parts) -> None:
     other.load(copy.deepcopy(one.state()))
 
 
-@torch.no_grad()
 def nudge(parts: Parts, share: float = 1e-7) -> None:
-    """Change every weight by about that share of itself."""
+    """Change every weight by about that share of itself, as a loaded state.
+
+    Weights that are written any other way have their spectral norms found anew, by one more
+    iteration: more than a rounding.
+    """
     random = torch.Generator().manual_seed(0)
-    for network in parts.networks.values():
-        for weight in network.parameters():
+    state = copy.deepcopy(parts.state())
+    for name, network in parts.networks.items():
+        for key, weight in network.named_parameters():
             noise = torch.randn(weight.shape, generator=random).to(weight)
-            weight.mul_(1 + share * noise)
+            state["networks"][name][key].mul_(1 + share * noise)
+    parts.load(state)
 
 
 def apart(one: Parts, other: Parts) -> float:

@@ -68,9 +68,11 @@ def configured(name: str, args: argparse.Namespace) -> RunConfig:
 def timed_step(parts: Parts, batch: int, number: int) -> tuple[dict[str, torch.Tensor], float]:
     real = parts.source.batch(number * batch, batch)
     step = torch.full((), number, dtype=torch.int64, device=parts.device)
+    weight = next(parts.networks["discriminator"].parameters())
+    images = real.images.double() if weight.dtype == torch.float64 else real.images
     wait(parts.device)
     start = time.perf_counter()
-    recorded = parts.step(StepInput(real.images, real.samples, step), number)
+    recorded = parts.step(StepInput(images, real.samples, step), number)
     wait(parts.device)
     seconds = time.perf_counter() - start
     return {name: value.double().cpu() for name, value in recorded.items()}, seconds
